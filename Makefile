@@ -1,0 +1,48 @@
+# The commands of the project. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+VENV := .venv
+RUN := $(VENV)/bin/python
+LAB ?= demo
+
+.PHONY: help demo down check test lock venv
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+venv: $(VENV)/.installed ## Make the environment from the hashed lock
+
+$(VENV)/.installed: requirements.lock bootstrap.lock
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not on PATH; install Python 3.11, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "==> Environment: $(VENV) from requirements.lock"
+	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r bootstrap.lock
+	@VIRTUAL_ENV=$(VENV) $(VENV)/bin/uv pip sync --quiet --require-hashes requirements.lock
+	@touch $@
+
+demo: venv ## Set everything up and bring the lab up on the local cloud
+	@$(RUN) demo.py --lab $(LAB)
+
+down: venv ## Destroy every local lab, then stop what set-up started
+	@$(RUN) -m workstation down
+
+check: venv ## Lint, types, layering, unit tests
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy lab tasks flows workstation demo.py
+	@$(VENV)/bin/lint-imports
+	@$(RUN) -m pytest -q tests/unit
+
+test: check ## Everything, the local cloud included
+	@$(RUN) -m pytest tests --ignore tests/unit
+
+# The environment that runs the project carries the locker's own pin in bootstrap.lock.
+LOCK := $(VENV)/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock"
+lock: ## Recompile the hashed locks
+	@test -x $(VENV)/bin/uv || { $(PYTHON) -m venv $(VENV) && $(VENV)/bin/pip install --quiet --require-hashes -r bootstrap.lock; }
+	$(LOCK) bootstrap.in -o bootstrap.lock
+	$(LOCK) --group dev pyproject.toml -o requirements.lock
+	$(LOCK) docker/gateway/requirements.in -o docker/gateway/requirements.lock
+	$(LOCK) docker/localcloud/requirements.in -o docker/localcloud/requirements.lock

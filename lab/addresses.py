@@ -1,0 +1,42 @@
+"""Which addresses may stand in the lab's firewall: single public IPv4 hosts, nothing wider. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from lab.errors import InvalidInputError
+
+#: Reserved for documentation: no host on the Internet has them, so a rule that names one opens
+#: nothing. The local cloud, which has no public address, uses one.
+_DOCUMENTATION = tuple(
+    ipaddress.IPv4Network(n) for n in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")
+)
+_HINT = "Give one public IPv4 host address, such as '8.8.4.4' or '8.8.4.4/32'."
+
+
+def host_cidr(text: str) -> str:
+    """``text`` as ``a.b.c.d/32``.
+
+    Raises InvalidInputError unless it is exactly one public IPv4 host (with or without ``/32``).
+    """
+    value = text.strip()
+    try:
+        network = ipaddress.ip_network(value, strict=True)
+    except ValueError as error:
+        raise InvalidInputError(f"address {text!r} is not an IPv4 host: {error}", _HINT) from error
+    if not isinstance(network, ipaddress.IPv4Network):
+        raise InvalidInputError(f"address {text!r} is IPv6; the firewall takes IPv4 only", _HINT)
+    if network.prefixlen != 32:
+        raise InvalidInputError(
+            f"address {text!r} covers {network.num_addresses} hosts; exactly one (/32) is allowed",
+            _HINT,
+        )
+    host = network.network_address
+    if not host.is_global and not any(host in net for net in _DOCUMENTATION):
+        raise InvalidInputError(
+            f"address {text!r} is not public (private, shared, loopback, link-local or reserved)",
+            _HINT,
+        )
+    if host.is_multicast:
+        raise InvalidInputError(f"address {text!r} is a multicast address, not a host", _HINT)
+    return str(network)

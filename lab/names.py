@@ -1,0 +1,72 @@
+"""What everything of a lab is called, so that nothing has to be remembered to be found again.
+
+Pure. Terraform builds the same names from the same lab name; ``tests/terraform`` holds the two
+together.
+"""
+
+from __future__ import annotations
+
+import re
+
+from lab.errors import InvalidInputError
+
+PROJECT = "gateway-lab"
+
+#: ECS, IAM, EC2 and Secrets Manager accept far more; 20 characters keep the longest derived
+#: name (an IAM role: 64 characters) and the artifact keys in Prefect's UI readable.
+LAB_NAME_PATTERN = r"^[a-z](?:-?[a-z0-9]){1,19}$"
+LAB_NAME_MAX = 20
+
+TAG_LAB = "lab:id"
+TAG_PROJECT = "lab:project"
+TAG_OWNER = "lab:owner"
+TAG_EXPIRES_AT = "lab:expires-at"
+
+
+def check_lab_name(name: str) -> str:
+    """Return ``name`` if AWS accepts every name derived from it, else raise InvalidInputError."""
+    if len(name) <= LAB_NAME_MAX and re.match(LAB_NAME_PATTERN, name):
+        return name
+    raise InvalidInputError(
+        f"lab name {name!r} is not allowed: 2 to {LAB_NAME_MAX} lower-case letters, digits and "
+        "single dashes, beginning with a letter and not ending with a dash",
+        "Choose a name such as 'demo' or 'team-a-1'.",
+    )
+
+
+def resource_name(lab: str) -> str:
+    """The name of the lab's cluster, service, roles, security group and task family."""
+    return f"{PROJECT}-{lab}"
+
+
+def repository_name() -> str:
+    """The ECR repository that all labs of the account and region share."""
+    return PROJECT
+
+
+def state_bucket(account: str, region: str) -> str:
+    """The S3 bucket that holds Terraform's state and the labs' records (globally unique)."""
+    return f"{PROJECT}-{account}-{region}"
+
+
+def lab_prefix(lab: str) -> str:
+    """Where everything of ``lab`` lies in the state bucket."""
+    return f"labs/{lab}/"
+
+
+def lab_state_key(lab: str) -> str:
+    """The key of the lab's Terraform state."""
+    return f"{lab_prefix(lab)}terraform.tfstate"
+
+
+def lab_record_key(lab: str) -> str:
+    """The key of the lab's record, which tells its end without any other memory."""
+    return f"{lab_prefix(lab)}lab.json"
+
+
+FOUNDATION_STATE_KEY = "foundation/terraform.tfstate"
+
+
+def artifact_key(lab: str, what: str) -> str:
+    """A Prefect artifact's key: stable for a lab, so that the UI shows its history."""
+    return f"lab-{lab}-{what}"

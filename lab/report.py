@@ -1,0 +1,130 @@
+"""What is told of an up: stages, models, endpoint, end. One model, written to ``report.json``.
+
+Pure but for :func:`write_report`, which replaces the file whole.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lab.durations import format_duration
+
+
+class Verdict(StrEnum):
+    """How a model answered: ``ok``, or the class of its failure."""
+
+    OK = "ok"
+    REFUSED = "refused"
+    NOT_FOUND = "not_found"
+    THROTTLED = "throttled"
+    TIMEOUT = "timeout"
+    UNREACHABLE = "unreachable"
+    BAD_ANSWER = "bad_answer"
+    ERROR = "error"
+
+
+class ModelResult(BaseModel):
+    """What validation found of one model. Times in milliseconds, ``None`` where not reached."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    alias: str
+    model_id: str
+    verdict: Verdict
+    error: str | None = None
+    first_token_ms: float | None = None
+    total_ms: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    streamed: bool = False
+
+
+class StageTime(BaseModel):
+    """One stage of a run: when it began, and for how many seconds it ran."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    started_at: datetime
+    seconds: float
+    failed: bool = False
+
+
+class LabReport(BaseModel):
+    """What ``lab-up`` has to say, also when it failed (then ``error`` tells the stage and why)."""
+
+    lab: str
+    target: str
+    endpoint: str | None = None
+    image: str | None = None
+    image_built: bool = False
+    base_image: str | None = None
+    created_at: datetime
+    expires_at: datetime
+    stages: list[StageTime] = Field(default_factory=list)
+    models: list[ModelResult] = Field(default_factory=list)
+    error: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the lab is up and every model answered."""
+        return (
+            self.error is None
+            and bool(self.models)
+            and all(m.verdict is Verdict.OK for m in self.models)
+        )
+
+
+def write_report(report: LabReport, folder: Path) -> Path:
+    """Write ``report.json`` into ``folder``; readers see the old or the new file, never half."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "report.json"
+    draft = folder / f".report.{id(report)}.json"
+    draft.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    draft.replace(path)
+    return path
+
+
+def read_report(folder: Path) -> LabReport | None:
+    """The report in ``folder``, or ``None`` where there is none."""
+    path = folder / "report.json"
+    return LabReport.model_validate(json.loads(path.read_text())) if path.exists() else None
+
+
+def model_rows(report: LabReport) -> list[dict[str, Any]]:
+    """The per-model table, one row a model, for an artifact or a terminal."""
+    return [
+        {
+            "model": m.alias,
+            "verdict": m.verdict.value,
+            "first token": "-" if m.first_token_ms is None else f"{m.first_token_ms:.0f} ms",
+            "total": "-" if m.total_ms is None else f"{m.total_ms:.0f} ms",
+            "tokens": "-"
+            if m.prompt_tokens is None
+            else f"{m.prompt_tokens} in, {m.completion_tokens} out",
+            "Bedrock ID": m.model_id,
+            "error": m.error or "",
+        }
+        for m in report.models
+    ]
+
+
+def stage_chart(stages: list[StageTime]) -> str:
+    """A mermaid Gantt chart of ``stages``: what ran when, and beside what."""
+    lines = ["gantt", "    dateFormat x", "    axisFormat %M:%S", "    todayMarker off"]
+    if stages:
+        origin = min(s.started_at for s in stages)
+        for stage in stages:
+            start = round((stage.started_at - origin).total_seconds() * 1000)
+            end = start + max(1, round(stage.seconds * 1000))
+            mark = "crit, " if stage.failed else ""
+            name = stage.name.replace(":", " ")
+            label = f"{name} ({format_duration(stage.seconds)})"
+            lines.append(f"    {label} :{mark}{start}, {end}")
+    return "\n".join(lines)

@@ -1,0 +1,101 @@
+"""Where labs run: the values that differ between clouds and machines, and nothing else.
+
+Read inside a flow with :func:`read_settings`, never at import: two deployments of one flow differ
+only by their environment (``LAB_...`` variables, see ``prefect.yaml``).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from lab.addresses import host_cidr
+from lab.errors import InvalidInputError, LabError
+from lab.fargate import Architecture
+from lab.spec import describe_validation
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Independent services that answer with the caller's address as plain text.
+ADDRESS_SOURCES = (
+    "https://checkip.amazonaws.com",
+    "https://api.ipify.org",
+    "https://ipv4.icanhazip.com",
+)
+
+
+class Settings(BaseSettings):
+    """The place a lab runs in. Frozen; every field has the value that suits AWS."""
+
+    model_config = SettingsConfigDict(env_prefix="LAB_", frozen=True, extra="ignore")
+
+    target: str = Field(default="aws", description="The deployments' name: `lab-up/<target>`.")
+    home: Path = Field(default=ROOT / ".lab", description="Where state that is not code lives.")
+    region: str = Field(default="us-east-1", description="The AWS region.")
+    account: str | None = Field(default=None, description="The only account allowed; any if unset.")
+    credentials_block: str | None = Field(
+        default=None, description="An AWS Credentials block; unset: boto3's own search."
+    )
+    architecture: Architecture = Architecture.X86_64
+    registry_host: str | None = Field(
+        default=None, description="Push and pull through this host instead of ECR's own."
+    )
+    public_base_image: bool = Field(
+        default=True, description="Try the public Python base image before making one."
+    )
+    deployer_address: str | None = Field(
+        default=None, description="The deployer's public address; unset: ask `address_sources`."
+    )
+    address_sources: Annotated[tuple[str, ...], NoDecode] = ADDRESS_SOURCES
+    container_environment: dict[str, str] = Field(
+        default_factory=dict, description="Further environment of the gateway's container."
+    )
+    rollout_deadline: timedelta = timedelta(minutes=10)
+    terraform_deadline: timedelta = timedelta(minutes=20)
+    build_deadline: timedelta = timedelta(minutes=20)
+
+    @field_validator("address_sources", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("deployer_address")
+    @classmethod
+    def _one_host(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        try:
+            return host_cidr(value)
+        except LabError as error:
+            raise ValueError(error.message) from error
+
+    @field_validator("region")
+    @classmethod
+    def _region_form(cls, value: str) -> str:
+        if not re.match(r"^[a-z]{2}(-[a-z]+)+-\d$", value):
+            raise ValueError(f"{value!r} is not an AWS region, such as 'us-east-1'")
+        return value
+
+    @property
+    def catalog_path(self) -> Path:
+        """The one list of models."""
+        return ROOT / "config" / "models.yaml"
+
+    def lab_home(self, lab: str) -> Path:
+        """The folder for what this machine knows of ``lab``."""
+        return self.home / "labs" / lab
+
+
+def read_settings() -> Settings:
+    """The settings in the environment now; InvalidInputError names each refused variable."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise InvalidInputError(
+            "; ".join(f"LAB_{line[0].upper() + line[1:]}" for line in describe_validation(error)),
+            "Correct the variable in the deployment's job variables or your environment.",
+        ) from error

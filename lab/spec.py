@@ -1,0 +1,144 @@
+"""What a lab should be: the one parameter of ``lab-up``. Where it runs is lab.settings. Pure.
+
+The descriptions and bounds here are the form in Prefect's UI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lab.addresses import host_cidr
+from lab.durations import DURATION_PATTERN, format_duration, parse_duration
+from lab.errors import InvalidInputError, LabError
+from lab.fargate import Capacity, check_task_size
+from lab.names import LAB_NAME_MAX, LAB_NAME_PATTERN, check_lab_name
+
+MIN_TTL = timedelta(minutes=1)
+MAX_TTL = timedelta(hours=24)
+
+_T = TypeVar("_T")
+
+
+def _told(check: Callable[[_T], object]) -> Callable[[_T], _T]:
+    """Let pydantic report a LabError's words."""
+
+    def validate(value: _T) -> _T:
+        try:
+            check(value)
+        except LabError as error:
+            raise ValueError(error.message) from error
+        return value
+
+    return validate
+
+
+def _check_ttl(text: str) -> None:
+    ttl = parse_duration(text)
+    if not MIN_TTL <= ttl <= MAX_TTL:
+        raise InvalidInputError(
+            f"ttl {text!r} is out of bounds: allowed are {format_duration(MIN_TTL)} to "
+            f"{format_duration(MAX_TTL)}"
+        )
+
+
+def _check_models(aliases: list[str]) -> None:
+    if not aliases:
+        raise InvalidInputError("models is empty: name at least one alias of config/models.yaml")
+    doubled = sorted({a for a in aliases if aliases.count(a) > 1})
+    if doubled:
+        raise InvalidInputError(f"models names {', '.join(doubled)} more than once")
+
+
+LabName = Annotated[
+    str,
+    Field(
+        description="Names the lab and everything in it.",
+        json_schema_extra={"pattern": LAB_NAME_PATTERN, "maxLength": LAB_NAME_MAX},
+    ),
+    AfterValidator(_told(check_lab_name)),
+]
+
+
+class OnFailure(StrEnum):
+    """What a failed up does with what already exists."""
+
+    KEEP = "keep"
+    DESTROY = "destroy"
+
+
+class LabSpec(BaseModel):
+    """A lab as somebody wants it. Valid once it exists: every bound is checked here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lab: LabName
+    ttl: Annotated[
+        str,
+        Field(
+            description="The lab is destroyed after this time: 1m to 24h, as in '45m' or '1h30m'.",
+            json_schema_extra={"pattern": DURATION_PATTERN},
+        ),
+        AfterValidator(_told(_check_ttl)),
+    ] = "2h"
+    models: Annotated[
+        list[str] | None,
+        Field(description="Aliases of config/models.yaml. Empty: those on by default."),
+        AfterValidator(lambda v: v if v is None else _told(_check_models)(v)),
+    ] = None
+    cpu: Annotated[int, Field(description="CPU units of the task; 1024 are one vCPU.")] = 1024
+    memory: Annotated[int, Field(description="Memory of the task in MiB.")] = 2048
+    capacity: Annotated[
+        Capacity, Field(description="FARGATE_SPOT is spare capacity at a discount.")
+    ] = Capacity.SPOT
+    allowed_addresses: Annotated[
+        list[str] | None,
+        Field(
+            description="Public IPv4 hosts that may reach the gateway. Empty: the deployer's own.",
+            max_length=20,
+        ),
+        AfterValidator(lambda v: v if v is None else [_told(host_cidr)(a) for a in v]),
+    ] = None
+    on_failure: Annotated[
+        OnFailure, Field(description="Whether a failed up keeps what exists or destroys it.")
+    ] = OnFailure.KEEP
+    owner: Annotated[
+        str, Field(description="Who answers for the lab; a tag.", pattern=r"^[\w.@+-]{1,64}$")
+    ] = "unknown"
+
+    @model_validator(mode="after")
+    def _fargate_has_it(self) -> LabSpec:
+        _told(lambda s: check_task_size(s.cpu, s.memory))(self)
+        return self
+
+    @property
+    def lifetime(self) -> timedelta:
+        """The TTL as a length of time."""
+        return parse_duration(self.ttl)
+
+
+def read_spec(values: dict[str, object]) -> LabSpec:
+    """A LabSpec from loose values; InvalidInputError names each value that is refused."""
+    try:
+        return LabSpec.model_validate(values)
+    except ValidationError as error:
+        raise InvalidInputError(
+            "; ".join(describe_validation(error)), "Correct the value and run the command again."
+        ) from error
+
+
+def describe_validation(error: ValidationError) -> list[str]:
+    """Pydantic's findings, one line each: the field, and what is wrong with it."""
+    lines = []
+    for problem in error.errors():
+        field = ".".join(str(part) for part in problem["loc"])
+        said = problem["msg"].removeprefix("Value error, ")
+        given = "" if repr(problem["input"]) in said else f" (given: {problem['input']!r})"
+        if problem["type"] == "missing" or not field:
+            given = ""
+        lines.append(f"{field}: {said}{given}" if field else said)
+    return lines
