@@ -1,4 +1,4 @@
-"""Which addresses may stand in the lab's firewall: single public IPv4 hosts, nothing wider. Pure."""
+"""Which addresses may stand in the lab's firewall: single public IPv4 hosts only. Pure."""
 
 from __future__ import annotations
 

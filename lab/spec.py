@@ -112,7 +112,10 @@ class LabSpec(BaseModel):
 
     @model_validator(mode="after")
     def _fargate_has_it(self) -> LabSpec:
-        _told(lambda s: check_task_size(s.cpu, s.memory))(self)
+        try:
+            check_task_size(self.cpu, self.memory)
+        except LabError as error:
+            raise ValueError(error.message) from error
         return self
 
     @property

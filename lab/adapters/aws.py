@@ -1,0 +1,720 @@
+"""AWS, as this project uses it: one typed client over boto3, every vendor error translated.
+
+Nothing here knows which cloud answers: region, endpoint and credentials come with the session and
+the environment. Waiting is done through :mod:`lab.waiting`, so that tests own the clock.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    TokenRetrievalError,
+    UnauthorizedSSOTokenError,
+)
+
+from lab import names
+from lab.errors import InvalidInputError, LabError, PermanentError, TransientError
+from lab.waiting import wait_for
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ecr import ECRClient
+    from mypy_boto3_ecs import ECSClient
+    from mypy_boto3_ecs.type_defs import DeploymentTypeDef, ServiceTypeDef, TaskTypeDef
+    from mypy_boto3_iam import IAMClient
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sts import STSClient
+
+Log = Callable[[str], None]
+
+_TRANSIENT_CODES = {
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "TooManyRequestsException",
+    "RequestLimitExceeded",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "ServiceUnavailableException",
+    "InternalError",
+    "InternalFailure",
+    "InternalServerError",
+    "ServerException",
+    "SlowDown",
+    "OperationAborted",
+}
+_EXPIRED_CODES = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
+_BAD_CREDENTIAL_CODES = {
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+    "SignatureDoesNotMatch",
+    "AuthFailure",
+    "InvalidAccessKeyId",
+}
+_DENIED_CODES = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+_SIGN_IN = "Sign in to AWS again (for example `aws sso login`) and run the command again."
+
+
+@contextmanager
+def told(doing: str) -> Iterator[None]:
+    """Translate boto3's errors into the project's, saying what was being done."""
+    try:
+        yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        said = error.response.get("Error", {}).get("Message", "") or str(error)
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        message = f"{doing}: {code}: {said}"
+        if code in _EXPIRED_CODES:
+            raise PermanentError(f"{doing}: the AWS credentials have expired", _SIGN_IN) from error
+        if code in _BAD_CREDENTIAL_CODES:
+            raise PermanentError(
+                f"{doing}: AWS refuses the credentials: {said}", _SIGN_IN
+            ) from error
+        if code in _DENIED_CODES:
+            raise PermanentError(message, "Allow the action to whoever runs the lab.") from error
+        if code in _TRANSIENT_CODES or status >= 500:
+            raise TransientError(message, "It may pass: run the command again.") from error
+        raise PermanentError(message, "Remove the cause and run the command again.") from error
+    except (UnauthorizedSSOTokenError, TokenRetrievalError) as error:
+        raise PermanentError(f"{doing}: the AWS sign-in has expired: {error}", _SIGN_IN) from error
+    except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError) as error:
+        raise PermanentError(
+            f"{doing}: no AWS credentials: {error}",
+            "Sign in to AWS, name a profile in AWS_PROFILE, or fill the AWS Credentials block.",
+        ) from error
+    except ProfileNotFound as error:
+        raise PermanentError(f"{doing}: {error}", "Name an existing profile.") from error
+    except BotoCoreError as error:
+        raise TransientError(f"{doing}: {error}", "Check the network and try again.") from error
+
+
+@dataclass(frozen=True)
+class RegistryLogin:
+    """What Docker needs to push: short-lived, and never to be logged."""
+
+    username: str
+    password: str
+    registry: str
+
+    def __repr__(self) -> str:
+        return f"RegistryLogin(registry={self.registry!r})"
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something of a lab that still exists, and how to remove it."""
+
+    kind: str
+    name: str
+    removal: str
+
+
+@dataclass(frozen=True)
+class RunningTask:
+    """The task that serves the lab: its ARN, address, and the digest of the image it runs."""
+
+    arn: str
+    address: str
+    image_digest: str | None
+
+
+class Cloud:
+    """Everything the project asks of AWS. May be shared between threads."""
+
+    def __init__(self, session: boto3.Session) -> None:
+        self._session = session
+        self._making = threading.Lock()
+        self._config = Config(
+            retries={"mode": "standard", "max_attempts": 5},
+            connect_timeout=10,
+            read_timeout=60,
+            user_agent_extra=names.PROJECT,
+        )
+
+    def _client(self, service: str) -> Any:
+        # A session makes clients one at a time; the clients themselves may be shared.
+        with self._making, told(f"opening {service}"):
+            return self._session.client(cast(Any, service), config=self._config)
+
+    @cached_property
+    def _sts(self) -> STSClient:
+        return cast("STSClient", self._client("sts"))
+
+    @cached_property
+    def _s3(self) -> S3Client:
+        return cast("S3Client", self._client("s3"))
+
+    @cached_property
+    def _ecr(self) -> ECRClient:
+        return cast("ECRClient", self._client("ecr"))
+
+    @cached_property
+    def _ecs(self) -> ECSClient:
+        return cast("ECSClient", self._client("ecs"))
+
+    @cached_property
+    def _ec2(self) -> EC2Client:
+        return cast("EC2Client", self._client("ec2"))
+
+    @cached_property
+    def _iam(self) -> IAMClient:
+        return cast("IAMClient", self._client("iam"))
+
+    @cached_property
+    def _logs(self) -> CloudWatchLogsClient:
+        return cast("CloudWatchLogsClient", self._client("logs"))
+
+    @cached_property
+    def _secrets(self) -> SecretsManagerClient:
+        return cast("SecretsManagerClient", self._client("secretsmanager"))
+
+    # --- who and where -----------------------------------------------------------------------
+
+    @property
+    def region(self) -> str:
+        """The session's region."""
+        return self._session.region_name
+
+    def check_region(self) -> None:
+        """Raise InvalidInputError unless the region is one of AWS's; asks botocore's data only."""
+        known = {
+            region
+            for partition in self._session.get_available_partitions()
+            for region in self._session.get_available_regions("ecs", partition)
+        }
+        if self.region not in known:
+            raise InvalidInputError(
+                f"region {self.region!r} is not one that AWS offers ECS in",
+                f"Set LAB_REGION to one of: {', '.join(sorted(known))}.",
+            )
+
+    def account(self) -> str:
+        """The account that the credentials belong to; PermanentError if they are none."""
+        with told("asking AWS who we are"):
+            return self._sts.get_caller_identity()["Account"]
+
+    def environment(self) -> dict[str, str]:
+        """What a child process needs to act as this session. Holds credentials: never log it."""
+        with told("reading the AWS credentials"):
+            credentials = self._session.get_credentials()
+            if credentials is None:
+                raise NoCredentialsError
+            frozen = credentials.get_frozen_credentials()
+        found = {
+            "AWS_ACCESS_KEY_ID": frozen.access_key,
+            "AWS_SECRET_ACCESS_KEY": frozen.secret_key,
+            "AWS_SESSION_TOKEN": frozen.token,
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+        }
+        return {name: value for name, value in found.items() if value}
+
+    # --- the state bucket --------------------------------------------------------------------
+
+    def ensure_state_bucket(self, bucket: str) -> bool:
+        """Make ``bucket`` if it is missing: versioned, encrypted, private. True if it was made.
+
+        An existing bucket that we own is brought to the same settings. Safe to call at once from
+        several places.
+        """
+        made = False
+        with told(f"making the state bucket {bucket}"):
+            try:
+                self._s3.head_bucket(Bucket=bucket)
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+                    raise
+                made = self._create_bucket(bucket)
+            if made:
+                self._s3.put_public_access_block(
+                    Bucket=bucket,
+                    PublicAccessBlockConfiguration={
+                        "BlockPublicAcls": True,
+                        "IgnorePublicAcls": True,
+                        "BlockPublicPolicy": True,
+                        "RestrictPublicBuckets": True,
+                    },
+                )
+                self._s3.put_bucket_encryption(
+                    Bucket=bucket,
+                    ServerSideEncryptionConfiguration={
+                        "Rules": [
+                            {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+                        ]
+                    },
+                )
+                self._s3.put_bucket_versioning(
+                    Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
+                )
+                self._s3.put_bucket_lifecycle_configuration(
+                    Bucket=bucket,
+                    LifecycleConfiguration={
+                        "Rules": [
+                            {
+                                "ID": "forget-old-versions",
+                                "Status": "Enabled",
+                                "Filter": {"Prefix": ""},
+                                "NoncurrentVersionExpiration": {"NoncurrentDays": 30},
+                                "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+                            }
+                        ]
+                    },
+                )
+                self._s3.put_bucket_tagging(
+                    Bucket=bucket,
+                    Tagging={"TagSet": [{"Key": names.TAG_PROJECT, "Value": names.PROJECT}]},
+                )
+        return made
+
+    def _create_bucket(self, bucket: str) -> bool:
+        try:
+            if self.region == "us-east-1":
+                self._s3.create_bucket(Bucket=bucket)
+            else:
+                self._s3.create_bucket(
+                    Bucket=bucket,
+                    CreateBucketConfiguration=cast(Any, {"LocationConstraint": self.region}),
+                )
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "BucketAlreadyOwnedByYou":
+                raise
+        return True
+
+    def put_record(self, bucket: str, key: str, record: Mapping[str, Any]) -> None:
+        """Write ``record`` as JSON under ``key``, replacing what was there."""
+        body = json.dumps(record, indent=2).encode()
+        with told(f"writing s3://{bucket}/{key}"):
+            self._s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json")
+
+    def get_record(self, bucket: str, key: str) -> dict[str, Any] | None:
+        """The JSON under ``key``, or ``None`` where neither object nor bucket exists."""
+        with told(f"reading s3://{bucket}/{key}"):
+            try:
+                body = self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+            except ClientError as error:
+                if error.response["Error"]["Code"] in {"NoSuchKey", "NoSuchBucket", "404"}:
+                    return None
+                raise
+        return cast("dict[str, Any]", json.loads(body))
+
+    def list_labs(self, bucket: str) -> list[str]:
+        """Every lab that has anything in the state bucket, by name."""
+        with told(f"listing s3://{bucket}"):
+            try:
+                pages = self._s3.get_paginator("list_objects_v2").paginate(
+                    Bucket=bucket, Prefix="labs/", Delimiter="/"
+                )
+                prefixes = [p["Prefix"] for page in pages for p in page.get("CommonPrefixes", [])]
+            except ClientError as error:
+                if error.response["Error"]["Code"] in {"NoSuchBucket", "404"}:
+                    return []
+                raise
+        return sorted(prefix.split("/")[1] for prefix in prefixes)
+
+    def delete_prefix(self, bucket: str, prefix: str) -> None:
+        """Delete every version of every object under ``prefix``. Nothing there is success."""
+        with told(f"emptying s3://{bucket}/{prefix}"):
+            try:
+                pages = self._s3.get_paginator("list_object_versions").paginate(
+                    Bucket=bucket, Prefix=prefix
+                )
+                for page in pages:
+                    found = [
+                        {"Key": entry["Key"], "VersionId": entry["VersionId"]}
+                        for entry in (*page.get("Versions", []), *page.get("DeleteMarkers", []))
+                    ]
+                    if found:
+                        self._s3.delete_objects(
+                            Bucket=bucket, Delete=cast(Any, {"Objects": found, "Quiet": True})
+                        )
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in {"NoSuchBucket", "404"}:
+                    raise
+
+    def delete_bucket(self, bucket: str) -> None:
+        """Delete ``bucket`` with everything in it. Nothing there is success."""
+        self.delete_prefix(bucket, "")
+        with told(f"deleting the bucket {bucket}"):
+            try:
+                self._s3.delete_bucket(Bucket=bucket)
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in {"NoSuchBucket", "404"}:
+                    raise
+
+    # --- the registry ------------------------------------------------------------------------
+
+    def image_digest(self, repository: str, tag: str) -> str | None:
+        """The digest of ``repository:tag``, or ``None`` where it was never pushed."""
+        with told(f"looking for {repository}:{tag}"):
+            try:
+                found = self._ecr.describe_images(
+                    repositoryName=repository, imageIds=[{"imageTag": tag}]
+                )["imageDetails"]
+            except (
+                self._ecr.exceptions.ImageNotFoundException,
+                self._ecr.exceptions.RepositoryNotFoundException,
+            ):
+                return None
+        return found[0]["imageDigest"] if found else None
+
+    def registry_login(self) -> RegistryLogin:
+        """A login for the account's registry, valid for twelve hours."""
+        with told("logging in to the registry"):
+            data = self._ecr.get_authorization_token()["authorizationData"][0]
+        username, password = base64.b64decode(data["authorizationToken"]).decode().split(":", 1)
+        return RegistryLogin(username, password, data["proxyEndpoint"])
+
+    # --- the service -------------------------------------------------------------------------
+
+    def gateway_key(self, secret: str) -> str:
+        """The gateway's key. Never to be logged or stored."""
+        with told(f"reading the secret {secret}"):
+            return self._secrets.get_secret_value(SecretId=secret)["SecretString"]
+
+    def service(self, cluster: str, service: str) -> ServiceTypeDef | None:
+        """The ECS service, or ``None`` where it does not exist or is being deleted."""
+        with told(f"describing the service {service}"):
+            try:
+                found = self._ecs.describe_services(cluster=cluster, services=[service])
+            except self._ecs.exceptions.ClusterNotFoundException:
+                return None
+        return next((s for s in found["services"] if s["status"] == "ACTIVE"), None)
+
+    def start_rollout(self, cluster: str, service: str, task_definition: str) -> str | None:
+        """Point ``service`` at ``task_definition`` with one task.
+
+        Returns the task definition that served before, or ``None`` if none had. Called again for
+        a revision that is out already, this starts nothing.
+        """
+        before = self.service(cluster, service)
+        if before is None:
+            raise PermanentError(f"the service {service} is gone", "Bring the lab up again.")
+        with told(f"rolling out {task_definition}"):
+            if before["taskDefinition"] != task_definition or before["desiredCount"] != 1:
+                self._ecs.update_service(
+                    cluster=cluster,
+                    service=service,
+                    taskDefinition=task_definition,
+                    desiredCount=1,
+                )
+        served = [
+            d["taskDefinition"]
+            for d in before["deployments"]
+            if d.get("rolloutState") == "COMPLETED"
+            and d.get("runningCount", 0) > 0
+            and d["taskDefinition"] != task_definition
+        ]
+        return served[0] if served else None
+
+    def undo_rollout(self, cluster: str, service: str, previous: str | None) -> None:
+        """Go back to ``previous``, or to no task where nothing had served, to end a crash loop."""
+        with told(f"undoing the rollout of {service}"):
+            if previous:
+                self._ecs.update_service(
+                    cluster=cluster, service=service, taskDefinition=previous, desiredCount=1
+                )
+            else:
+                self._ecs.update_service(cluster=cluster, service=service, desiredCount=0)
+
+    def await_rollout(
+        self,
+        cluster: str,
+        service: str,
+        task_definition: str,
+        *,
+        log_group: str,
+        deadline: float,
+        log: Log,
+    ) -> RunningTask:
+        """Wait until the deployment of ``task_definition`` is complete; return the task serving.
+
+        Raises PermanentError as soon as a task of it failed, with ECS's reason, the exit code and
+        the container's last words.
+        """
+        said: set[str] = set()
+
+        def check() -> RunningTask | None:
+            current = self.service(cluster, service)
+            if current is None:
+                raise PermanentError(f"the service {service} is gone", "Bring the lab up again.")
+            for event in reversed(current.get("events", [])[:5]):
+                if event["id"] not in said:
+                    said.add(event["id"])
+                    log(f"ecs: {event['message']}")
+            deployment = _deployment_of(current, task_definition)
+            self._raise_if_failed(cluster, service, task_definition, deployment, log_group)
+            if deployment is None:
+                raise PermanentError(
+                    f"ECS no longer deploys {task_definition.rsplit('/', 1)[-1]}",
+                    "Another run may have changed the service; run the command again.",
+                )
+            if deployment.get("rolloutState") != "COMPLETED":
+                return None
+            return self.running_task(cluster, service, task_definition)
+
+        return wait_for(
+            f"the rollout of {service}", check, deadline=deadline, log=log, longest_pause=2.0
+        )
+
+    def running_task(
+        self, cluster: str, service: str, task_definition: str | None = None
+    ) -> RunningTask | None:
+        """The newest running task of ``service``, of ``task_definition`` if given; else ``None``.
+
+        On AWS the address is the public one of the task's network interface; where an attachment
+        names no interface, it is the attachment's own address.
+        """
+        running = [
+            task
+            for task in self._tasks(cluster, service, "RUNNING")
+            if task.get("lastStatus") == "RUNNING"
+            and task_definition in (None, task["taskDefinitionArn"])
+        ]
+        for task in sorted(running, key=lambda t: t["createdAt"], reverse=True):
+            address = self._task_address(task)
+            if address:
+                digest = task["containers"][0].get("imageDigest")
+                return RunningTask(task["taskArn"], address, digest)
+        return None
+
+    def _tasks(self, cluster: str, service: str, status: Any) -> list[TaskTypeDef]:
+        with told(f"listing the tasks of {service}"):
+            arns = self._ecs.list_tasks(cluster=cluster, serviceName=service, desiredStatus=status)[
+                "taskArns"
+            ]
+            if not arns:
+                return []
+            return self._ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"]
+
+    def _task_address(self, task: TaskTypeDef) -> str | None:
+        details = {
+            detail["name"]: detail["value"]
+            for attachment in task.get("attachments", [])
+            for detail in attachment.get("details", [])
+            if "name" in detail and "value" in detail
+        }
+        interface = details.get("networkInterfaceId")
+        if interface is None:
+            return details.get("privateIPv4Address")
+        with told(f"describing the network interface {interface}"):
+            found = self._ec2.describe_network_interfaces(NetworkInterfaceIds=[interface])
+        return found["NetworkInterfaces"][0].get("Association", {}).get("PublicIp")
+
+    def _raise_if_failed(
+        self,
+        cluster: str,
+        service: str,
+        task_definition: str,
+        deployment: DeploymentTypeDef | None,
+        log_group: str,
+    ) -> None:
+        failed = [
+            task
+            for task in self._tasks(cluster, service, "STOPPED")
+            if task["taskDefinitionArn"] == task_definition
+            and _failed_by_itself(task)
+            and (deployment is None or task.get("startedBy") == deployment["id"])
+        ]
+        if failed:
+            task = max(failed, key=lambda t: t["createdAt"])
+            raise PermanentError(
+                f"the new task failed: {_why_stopped(task)}"
+                + self._last_words(log_group, task["taskArn"]),
+                "The container's own words above tell why it did not start.",
+            )
+        if deployment and deployment.get("rolloutState") == "FAILED":
+            raise PermanentError(
+                f"ECS gave the rollout up: {deployment.get('rolloutStateReason', 'unsaid')}",
+                "Look at the service's events in the ECS console.",
+            )
+
+    def _last_words(self, log_group: str, task_arn: str, lines: int = 15) -> str:
+        task_id = task_arn.rsplit("/", 1)[-1]
+        try:
+            with told("reading the container's log"):
+                streams = self._logs.describe_log_streams(logGroupName=log_group, limit=50)
+                stream = next(
+                    s["logStreamName"]
+                    for s in streams["logStreams"]
+                    if s["logStreamName"].endswith(task_id)
+                )
+                events = self._logs.get_log_events(
+                    logGroupName=log_group, logStreamName=stream, limit=lines, startFromHead=False
+                )["events"]
+        except (LabError, StopIteration):
+            return "\n  (the container wrote no log)"
+        said = "\n".join(f"  | {event['message'].rstrip()}" for event in events[-lines:])
+        return f"\nIts last words:\n{said}"
+
+    # --- what is left ------------------------------------------------------------------------
+
+    def forget_task_definitions(self, family: str) -> int:
+        """Deregister and delete every revision of ``family``; return how many there were."""
+        with told(f"removing the task definitions of {family}"):
+            arns = [
+                arn
+                for status in ("ACTIVE", "INACTIVE")
+                for page in self._ecs.get_paginator("list_task_definitions").paginate(
+                    familyPrefix=family, status=cast(Any, status)
+                )
+                for arn in page["taskDefinitionArns"]
+                if arn.rsplit("/", 1)[-1].rsplit(":", 1)[0] == family
+            ]
+            for arn in arns:
+                self._ecs.deregister_task_definition(taskDefinition=arn)
+            for start in range(0, len(arns), 10):
+                self._ecs.delete_task_definitions(taskDefinitions=arns[start : start + 10])
+        return len(arns)
+
+    def leftovers(self, lab: str) -> tuple[list[str], list[Leftover]]:
+        """What was looked at, and what of ``lab`` still exists, by name and by tag."""
+        name = names.resource_name(lab)
+        looks: dict[str, Callable[[str, str], list[Leftover]]] = {
+            "ECS clusters and services": self._left_in_ecs,
+            "task definitions": self._left_task_definitions,
+            "VPCs, subnets, gateways, route tables, security groups": self._left_in_ec2,
+            "IAM roles": self._left_in_iam,
+            "log groups": self._left_in_logs,
+            "secrets": self._left_in_secrets,
+        }
+        found: list[Leftover] = []
+        for what, look in looks.items():
+            with told(f"looking for {what} of {lab}"):
+                found += look(lab, name)
+        return list(looks), found
+
+    def _left_in_ecs(self, _: str, name: str) -> list[Leftover]:
+        clusters = self._ecs.describe_clusters(clusters=[name])["clusters"]
+        if not any(c["status"] == "ACTIVE" for c in clusters):
+            return []
+        found = [Leftover("cluster", name, f"aws ecs delete-cluster --cluster {name}")]
+        for page in self._ecs.get_paginator("list_services").paginate(cluster=name):
+            for arn in page["serviceArns"]:
+                service = arn.rsplit("/", 1)[-1]
+                found.append(
+                    Leftover(
+                        "service",
+                        service,
+                        f"aws ecs delete-service --force --cluster {name} --service {service}",
+                    )
+                )
+        return found
+
+    def _left_task_definitions(self, _: str, name: str) -> list[Leftover]:
+        arns = self._ecs.list_task_definitions(familyPrefix=name, status="ACTIVE")
+        return [
+            Leftover(
+                "task definition",
+                arn.rsplit("/", 1)[-1],
+                f"aws ecs deregister-task-definition --task-definition {arn}",
+            )
+            for arn in arns["taskDefinitionArns"]
+            if arn.rsplit("/", 1)[-1].rsplit(":", 1)[0] == name
+        ]
+
+    def _left_in_ec2(self, lab: str, _: str) -> list[Leftover]:
+        mine: Any = [{"Name": f"tag:{names.TAG_LAB}", "Values": [lab]}]
+        ec2 = self._ec2
+        kinds: list[tuple[str, list[str]]] = [
+            (
+                "security-group",
+                [
+                    g["GroupId"]
+                    for g in ec2.describe_security_groups(Filters=mine)["SecurityGroups"]
+                ],
+            ),
+            ("subnet", [s["SubnetId"] for s in ec2.describe_subnets(Filters=mine)["Subnets"]]),
+            (
+                "route-table",
+                [t["RouteTableId"] for t in ec2.describe_route_tables(Filters=mine)["RouteTables"]],
+            ),
+            (
+                "internet-gateway",
+                [
+                    g["InternetGatewayId"]
+                    for g in ec2.describe_internet_gateways(Filters=mine)["InternetGateways"]
+                ],
+            ),
+            ("vpc", [v["VpcId"] for v in ec2.describe_vpcs(Filters=mine)["Vpcs"]]),
+        ]
+        return [
+            Leftover(kind, found, f"aws ec2 delete-{kind} --{option} {found}")
+            for kind, identifiers in kinds
+            for option in ["group-id" if kind == "security-group" else f"{kind}-id"]
+            for found in identifiers
+        ]
+
+    def _left_in_iam(self, _: str, name: str) -> list[Leftover]:
+        return [
+            Leftover(
+                "role", role["RoleName"], f"aws iam delete-role --role-name {role['RoleName']}"
+            )
+            for page in self._iam.get_paginator("list_roles").paginate()
+            for role in page["Roles"]
+            if role["RoleName"] in {f"{name}-task", f"{name}-execution"}
+        ]
+
+    def _left_in_logs(self, _: str, name: str) -> list[Leftover]:
+        groups = self._logs.describe_log_groups(logGroupNamePrefix=f"/{names.PROJECT}/")
+        return [
+            Leftover(
+                "log group",
+                group["logGroupName"],
+                f"aws logs delete-log-group --log-group-name {group['logGroupName']}",
+            )
+            for group in groups["logGroups"]
+            if group["logGroupName"] in {f"/{names.PROJECT}/{name.removeprefix('gateway-lab-')}"}
+        ]
+
+    def _left_in_secrets(self, lab: str, _: str) -> list[Leftover]:
+        found = self._secrets.list_secrets(
+            Filters=[{"Key": "name", "Values": [names.resource_name(lab)]}]
+        )["SecretList"]
+        return [
+            Leftover(
+                "secret",
+                secret["Name"],
+                "aws secretsmanager delete-secret --force-delete-without-recovery "
+                f"--secret-id {secret['Name']}",
+            )
+            for secret in found
+            if secret["Name"].split("/")[0] == names.resource_name(lab)
+        ]
+
+
+def _deployment_of(service: ServiceTypeDef, task_definition: str) -> DeploymentTypeDef | None:
+    return next((d for d in service["deployments"] if d["taskDefinition"] == task_definition), None)
+
+
+def _failed_by_itself(task: TaskTypeDef) -> bool:
+    """Whether a stopped task would fail again, as opposed to having been replaced or reclaimed."""
+    return task.get("stopCode") in {"EssentialContainerExited", "TaskFailedToStart"}
+
+
+def _why_stopped(task: TaskTypeDef) -> str:
+    reasons = [task.get("stoppedReason", "ECS told no reason")]
+    for container in task["containers"]:
+        if "exitCode" in container:
+            reasons.append(f"container {container['name']} exited with {container['exitCode']}")
+        if container.get("reason"):
+            reasons.append(container["reason"])
+    return "; ".join(reasons)

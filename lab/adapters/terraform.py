@@ -1,0 +1,247 @@
+"""Terraform, through python-terraform: streamed, bounded in time, and ended gracefully.
+
+python-terraform builds the command lines and passes variables; how the process runs is ours (see
+docs/decisions/0001-python-terraform.md). No credentials pass through here but by environment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from python_terraform import IsFlagged, Terraform
+
+from lab.adapters.process import Finished, run_child
+from lab.errors import InterruptedWorkError, LabError, PermanentError, TransientError
+
+MIN_VERSION = (1, 11, 0)
+PROVIDER = Path("registry.terraform.io/hashicorp/aws")
+#: Where a machine may carry providers besides Terraform's own search path.
+_MIRROR_ROOTS = ("/opt", "/usr/local/share", "/usr/local/lib", "/usr/share", "/usr/lib", "/var/lib")
+
+_TRANSIENT = re.compile(
+    r"throttl|too many requests|requestlimitexceeded|slowdown|service ?unavailable|internalerror|"
+    r"internal server error|bad gateway|gateway timeout|timed? ?out|timeout|"
+    r"connection re(set|fused)|unexpected eof|no such host|temporary failure|try again|"
+    r"acquiring the state lock|conflictexception|operationaborted|dependencyviolation",
+    re.IGNORECASE,
+)
+
+
+class TerraformError(LabError):
+    """Terraform failed; the message is its own diagnostics."""
+
+
+class TransientTerraformError(TransientError, TerraformError):
+    """Terraform failed on something that passes, such as throttling or a held lock."""
+
+
+class PermanentTerraformError(PermanentError, TerraformError):
+    """Terraform failed on something that will fail again."""
+
+
+def terraform_version() -> tuple[int, int, int]:
+    """The version of the Terraform on PATH; PermanentError if missing or older than needed."""
+    hint = f"Install Terraform {'.'.join(map(str, MIN_VERSION))} or newer and put it on PATH."
+    if shutil.which("terraform") is None:
+        raise PermanentError("Terraform is not on PATH", hint)
+    done = run_child(["terraform", "version", "-json"], deadline=60, env=_clean_environment({}))
+    try:
+        text = str(json.loads(done.stdout)["terraform_version"])
+        version = tuple(int(n) for n in text.split("-")[0].split("."))
+    except (ValueError, KeyError) as error:
+        raise PermanentError(f"Terraform did not tell its version: {done.stderr}", hint) from error
+    if len(version) != 3 or version < MIN_VERSION:
+        raise PermanentError(f"Terraform {text} is too old", hint)
+    return version
+
+
+def cli_environment(home: Path) -> dict[str, str]:
+    """The environment that makes Terraform quiet, unattended, and able to find its provider.
+
+    Writes ``home/terraform/cli.tfrc`` where the machine carries the provider in a directory that
+    Terraform does not search by itself; elsewhere Terraform's registry serves.
+    """
+    environment = {"TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "CHECKPOINT_DISABLE": "1"}
+    configuration = home.resolve() / "terraform" / "cli.tfrc"
+    configuration.parent.mkdir(parents=True, exist_ok=True)
+    mirror = _find_mirror()
+    text = "disable_checkpoint = true\n"
+    if mirror:
+        text += (
+            "provider_installation {\n"
+            f'  filesystem_mirror {{\n    path    = "{mirror}"\n'
+            '    include = ["hashicorp/aws"]\n  }\n'
+            '  direct {\n    exclude = ["hashicorp/aws"]\n  }\n}\n'
+        )
+    _write_whole(configuration, text)
+    environment["TF_CLI_CONFIG_FILE"] = str(configuration)
+    return environment
+
+
+class TerraformRoot(Terraform):  # type: ignore[misc]
+    """One root module with one state: ``up``, ``down`` and ``outputs`` of it.
+
+    Calls for different states may run at once; calls for one state wait for its lock.
+    """
+
+    def __init__(
+        self,
+        module: Path,
+        data: Path,
+        backend: Mapping[str, str],
+        *,
+        home: Path,
+        environment: Mapping[str, str],
+        deadline: timedelta,
+        log: Callable[[str], None],
+    ) -> None:
+        """``data`` keeps Terraform's working files; ``environment`` holds cloud and credentials."""
+        super().__init__(working_dir=str(module))
+        self._module, self._data, self._backend = module, data, dict(backend)
+        self._environment = _clean_environment(
+            {**cli_environment(home), **environment, "TF_DATA_DIR": str(data.resolve())}
+        )
+        self._deadline, self._log = deadline, log
+        self._diagnostics: list[str] = []
+        self._outputs: dict[str, Any] = {}
+        self._hearing = threading.Lock()
+
+    def up(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Make the cloud equal to the module with ``variables``; return the outputs' values.
+
+        May be called again, also after an interruption. Raises TerraformError.
+        """
+        self._prepare()
+        self._outputs = {}
+        self.cmd(
+            "apply",
+            var=dict(variables),
+            auto_approve=IsFlagged,
+            lock_timeout="120s",
+            json=IsFlagged,
+        )
+        return dict(self._outputs)
+
+    def down(self, variables: Mapping[str, Any]) -> None:
+        """Destroy everything in the state. An empty state is success. Raises TerraformError."""
+        self._prepare()
+        self.cmd(
+            "destroy",
+            var=dict(variables),
+            auto_approve=IsFlagged,
+            lock_timeout="120s",
+            json=IsFlagged,
+        )
+
+    def _prepare(self) -> None:
+        """Initialise once per module, lock file and backend: each init hashes the provider."""
+        identity = hashlib.sha256(
+            json.dumps([str(self._module.resolve()), sorted(self._backend.items())]).encode()
+            + (self._module / ".terraform.lock.hcl").read_bytes()
+        ).hexdigest()
+        stamp = self._data / "gateway-lab.initialised"
+        if stamp.exists() and stamp.read_text(encoding="utf-8") == identity:
+            return
+        self._data.mkdir(parents=True, exist_ok=True)
+        self.cmd(
+            "init",
+            backend_config=self._backend,
+            reconfigure=IsFlagged,
+            lockfile="readonly",
+            json=IsFlagged,
+        )
+        _write_whole(stamp, identity)
+
+    def cmd(self, cmd: str, *args: str, **options: Any) -> tuple[int, str, str]:
+        """Run ``terraform cmd``: lines to the log as they come, TerraformError on failure."""
+        argv = self.generate_cmd_string(cmd, *args, input=False, **options)
+        self._diagnostics = []
+        try:
+            done = run_child(
+                argv,
+                cwd=self._module,
+                env=self._environment,
+                deadline=self._deadline.total_seconds(),
+                on_stdout=self._hear,
+                on_stderr=lambda line: self._log(f"terraform: {line}") if line.strip() else None,
+            )
+        finally:
+            self.temp_var_files.clean_up()
+        if done.code != 0:
+            raise self._error(cmd, done)
+        return done.code, done.stdout, done.stderr
+
+    def _hear(self, line: str) -> None:
+        for message in _messages(line):
+            kind = message.get("type")
+            with self._hearing:
+                if kind == "diagnostic":
+                    found = message["diagnostic"]
+                    text = ": ".join(t for t in (found["summary"], found.get("detail")) if t)
+                    where = found.get("address")
+                    text = f"{where}: {text}" if where else text
+                    if found["severity"] == "error":
+                        self._diagnostics.append(text)
+                    self._log(f"terraform {found['severity']}: {text}")
+                    continue
+                if kind == "outputs":
+                    self._outputs = {
+                        name: output.get("value") for name, output in message["outputs"].items()
+                    }
+                    continue
+            if kind in {"apply_start", "apply_complete", "apply_errored", "change_summary"}:
+                self._log(f"terraform: {message['@message']}")
+
+    def _error(self, cmd: str, done: Finished) -> LabError:
+        said = "\n".join(self._diagnostics) or done.stderr.strip() or done.stdout.strip()[-2000:]
+        message = f"terraform {cmd} failed: {said}"
+        if "execution halted" in said.lower() or "interrupt" in said.lower():
+            return InterruptedWorkError(message)
+        if _TRANSIENT.search(said):
+            return TransientTerraformError(
+                message, "It may pass: run the command again; it goes on from what exists."
+            )
+        return PermanentTerraformError(message, "Remove the cause and run the command again.")
+
+
+def _messages(line: str) -> Iterator[dict[str, Any]]:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return
+    if isinstance(message, dict):
+        yield message
+
+
+def _clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """Ours without what would change Terraform's meaning, plus ``extra``."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("TF_", "PREFECT_", "LAB_"))
+    }
+    return {**kept, "CHECKPOINT_DISABLE": "1", **extra}
+
+
+def _find_mirror() -> Path | None:
+    """A directory that holds the provider as ``registry.terraform.io/hashicorp/aws``, if any."""
+    for root in _MIRROR_ROOTS:
+        for pattern in ("", "*/", "*/*/"):
+            for found in sorted(Path(root).glob(f"{pattern}{PROVIDER}")):
+                return found.parents[2]
+    return None
+
+
+def _write_whole(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
