@@ -1,0 +1,4 @@
+terraform {
+  # Bucket, key and region differ per account: `terraform init -backend-config=...` gives them.
+  backend "s3" {}
+}

@@ -1,0 +1,31 @@
+data "aws_caller_identity" "this" {}
+
+data "aws_partition" "this" {}
+
+data "aws_region" "this" {}
+
+data "aws_availability_zones" "this" {
+  state = "available"
+
+  # Local Zones have to be opted into and have no Fargate.
+  filter {
+    name   = "opt-in-status"
+    values = ["opt-in-not-required"]
+  }
+}
+
+locals {
+  project = "gateway-lab"
+  name    = "${local.project}-${var.lab}"
+
+  tags = {
+    "lab:id"         = var.lab
+    "lab:project"    = local.project
+    "lab:owner"      = var.owner
+    "lab:managed-by" = "terraform"
+  }
+
+  account   = data.aws_caller_identity.this.account_id
+  partition = data.aws_partition.this.partition
+  region    = data.aws_region.this.name
+}
