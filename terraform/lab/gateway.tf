@@ -123,7 +123,10 @@ resource "aws_ecs_service" "this" {
   lifecycle {
     # The rollout points the service to a new revision once its image is in the registry. If apply
     # did it, the service would look for an image that is still being built.
-    ignore_changes = [task_definition, desired_count]
+    #
+    # A single task has no zones to balance; not every ECS endpoint reports the setting, and each
+    # plan would then want to set it again.
+    ignore_changes = [task_definition, desired_count, availability_zone_rebalancing]
   }
 
   # What a task needs at its start, and, the other way round, until it has stopped.

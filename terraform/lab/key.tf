@@ -20,4 +20,9 @@ resource "aws_secretsmanager_secret_version" "this" {
   # The value is new on every run; only another version number writes it.
   secret_string_wo         = "sk-${ephemeral.aws_secretsmanager_random_password.key.random_password}"
   secret_string_wo_version = var.key_version
+
+  lifecycle {
+    # A task that starts during a rotation must find a key.
+    create_before_destroy = true
+  }
 }

@@ -1,0 +1,431 @@
+mock_provider "aws" {
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "111122223333" }
+  }
+
+  mock_data "aws_partition" {
+    defaults = { partition = "aws" }
+  }
+
+  mock_data "aws_region" {
+    defaults = { name = "eu-central-1" }
+  }
+
+  mock_data "aws_availability_zones" {
+    defaults = { names = ["eu-central-1a", "eu-central-1b", "eu-central-1c"] }
+  }
+
+  mock_resource "aws_secretsmanager_secret" {
+    defaults = { arn = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:gateway-lab-demo/gateway-key-AbCdEf" }
+  }
+
+  mock_resource "aws_cloudwatch_log_group" {
+    defaults = { arn = "arn:aws:logs:eu-central-1:111122223333:log-group:/gateway-lab/demo" }
+  }
+
+  mock_resource "aws_iam_role" {
+    defaults = { arn = "arn:aws:iam::111122223333:role/mocked" }
+  }
+
+  mock_resource "aws_ecs_task_definition" {
+    defaults = { arn = "arn:aws:ecs:eu-central-1:111122223333:task-definition/gateway-lab-demo:1" }
+  }
+}
+
+variables {
+  lab            = "demo"
+  owner          = "someone@example.com"
+  expires_at     = "2030-01-31T18:00:00Z"
+  allowed_cidrs  = ["203.0.113.7/32", "8.8.4.4/32"]
+  image          = "111122223333.dkr.ecr.eu-central-1.amazonaws.com/gateway-lab:0123abcd"
+  repository_arn = "arn:aws:ecr:eu-central-1:111122223333:repository/gateway-lab"
+
+  models = {
+    "bedrock-nova-micro" = { model_id = "amazon.nova-micro-v1:0" }
+  }
+}
+
+run "expands_inference_profiles" {
+  command = plan
+
+  module {
+    source = "./tests/mocked"
+  }
+
+  variables {
+    models = {
+      "micro" = { model_id = "amazon.nova-micro-v1:0" }
+      "again" = { model_id = "amazon.nova-micro-v1:0" }
+      "lite" = {
+        model_id             = "amazon.nova-2-lite-v1:0"
+        inference_profile_id = "eu.amazon.nova-2-lite-v1:0"
+        regions              = ["eu-west-1", "eu-central-1"]
+      }
+      "world" = {
+        model_id             = "anthropic.claude-haiku-4-5-20251001-v1:0"
+        inference_profile_id = "global.anthropic.claude-haiku-4-5-20251001-v1:0"
+        regions              = ["eu-central-1"]
+      }
+    }
+  }
+
+  assert {
+    condition = jsondecode(aws_iam_role_policy.task.policy) == jsondecode(<<-JSON
+      {
+        "Version": "2012-10-17",
+        "Statement": [
+          {
+            "Effect": "Allow",
+            "Action": ["bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"],
+            "Resource": ["arn:aws:bedrock:eu-central-1::foundation-model/amazon.nova-micro-v1:0"]
+          },
+          {
+            "Effect": "Allow",
+            "Action": ["bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"],
+            "Resource": [
+              "arn:aws:bedrock:eu-central-1:111122223333:inference-profile/eu.amazon.nova-2-lite-v1:0",
+              "arn:aws:bedrock:eu-central-1:111122223333:inference-profile/global.anthropic.claude-haiku-4-5-20251001-v1:0"
+            ]
+          },
+          {
+            "Effect": "Allow",
+            "Action": ["bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"],
+            "Resource": [
+              "arn:aws:bedrock:eu-central-1::foundation-model/amazon.nova-2-lite-v1:0",
+              "arn:aws:bedrock:eu-west-1::foundation-model/amazon.nova-2-lite-v1:0"
+            ],
+            "Condition": {"StringEquals": {
+              "bedrock:InferenceProfileArn": "arn:aws:bedrock:eu-central-1:111122223333:inference-profile/eu.amazon.nova-2-lite-v1:0"
+            }}
+          },
+          {
+            "Effect": "Allow",
+            "Action": ["bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"],
+            "Resource": [
+              "arn:aws:bedrock:::foundation-model/anthropic.claude-haiku-4-5-20251001-v1:0",
+              "arn:aws:bedrock:eu-central-1::foundation-model/anthropic.claude-haiku-4-5-20251001-v1:0"
+            ],
+            "Condition": {"StringEquals": {
+              "bedrock:InferenceProfileArn": "arn:aws:bedrock:eu-central-1:111122223333:inference-profile/global.anthropic.claude-haiku-4-5-20251001-v1:0"
+            }}
+          }
+        ]
+      }
+    JSON
+    )
+    error_message = "A profile needs its own ARN and its model's in every region, the latter only through that profile."
+  }
+}
+
+run "follows_its_settings" {
+  command = plan
+
+  module {
+    source = "./tests/mocked"
+  }
+
+  variables {
+    architecture      = "ARM64"
+    capacity_provider = "FARGATE"
+    cpu               = 4096
+    memory            = 30720
+    desired_count     = 0
+    gateway_port      = 8443
+    key_version       = 7
+    image             = "localhost:4566/gateway-lab@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+  }
+
+  assert {
+    condition     = aws_ecs_task_definition.this.runtime_platform[0].cpu_architecture == "ARM64"
+    error_message = "The architecture is a setting."
+  }
+
+  assert {
+    condition     = [for s in aws_ecs_service.this.capacity_provider_strategy : s.capacity_provider] == ["FARGATE"]
+    error_message = "On-demand capacity is a setting."
+  }
+
+  assert {
+    condition     = aws_ecs_task_definition.this.cpu == "4096" && aws_ecs_task_definition.this.memory == "30720"
+    error_message = "The task's size is a setting."
+  }
+
+  assert {
+    condition     = aws_ecs_service.this.desired_count == 0 && aws_secretsmanager_secret_version.this.secret_string_wo_version == 7
+    error_message = "The number of tasks and the key's version are settings."
+  }
+
+  assert {
+    condition     = alltrue([for r in aws_vpc_security_group_ingress_rule.gateway : r.from_port == 8443 && r.to_port == 8443]) && output.gateway_port == 8443
+    error_message = "The firewall opens the gateway's port."
+  }
+}
+
+run "accepts_the_last_address_before_each_reserved_range" {
+  command = plan
+
+  module {
+    source = "./tests/mocked"
+  }
+
+  variables {
+    allowed_cidrs = [
+      "1.0.0.0/32", "9.255.255.255/32", "11.0.0.0/32", "100.63.255.255/32", "100.128.0.0/32",
+      "126.255.255.255/32", "128.0.0.0/32", "169.253.255.255/32", "169.255.0.0/32",
+      "172.15.255.255/32", "172.32.0.0/32", "192.0.2.1/32", "192.167.255.255/32", "192.169.0.0/32",
+      "198.17.255.255/32", "198.20.0.0/32", "198.51.100.1/32", "203.0.113.1/32", "223.255.255.255/32",
+    ]
+  }
+
+  assert {
+    condition     = length(aws_vpc_security_group_ingress_rule.gateway) == 19
+    error_message = "Public hosts beside a reserved range are hosts."
+  }
+}
+
+# Applied, so that the run after it meets a lab that exists.
+run "builds_one_lab" {
+  module {
+    source = "./tests/mocked"
+  }
+
+  variables {
+    container_environment = { ZED = "last", ALPHA = "first" }
+  }
+
+  assert {
+    condition = alltrue([
+      for name in [
+        aws_ecs_cluster.this.name, aws_ecs_service.this.name, aws_ecs_task_definition.this.family,
+        aws_security_group.gateway.name,
+      ] : name == "gateway-lab-demo"
+    ])
+    error_message = "Cluster, service, task family and security group are called gateway-lab-demo."
+  }
+
+  assert {
+    condition     = aws_iam_role.execution.name == "gateway-lab-demo-execution" && aws_iam_role.task.name == "gateway-lab-demo-task"
+    error_message = "The roles are called gateway-lab-demo-execution and gateway-lab-demo-task."
+  }
+
+  # The firewall.
+
+  assert {
+    condition = toset([
+      for r in aws_vpc_security_group_ingress_rule.gateway :
+      "${r.ip_protocol} ${r.from_port}-${r.to_port} ${r.cidr_ipv4}"
+    ]) == toset(["tcp 4000-4000 203.0.113.7/32", "tcp 4000-4000 8.8.4.4/32"])
+    error_message = "Ingress is exactly the given hosts on the gateway's port."
+  }
+
+  assert {
+    condition = alltrue([
+      for r in aws_vpc_security_group_ingress_rule.gateway :
+      r.cidr_ipv6 == null && r.prefix_list_id == null && r.referenced_security_group_id == null
+    ])
+    error_message = "No ingress rule names anything but an IPv4 host."
+  }
+
+  assert {
+    condition     = "${aws_vpc_security_group_egress_rule.https.ip_protocol} ${aws_vpc_security_group_egress_rule.https.from_port}-${aws_vpc_security_group_egress_rule.https.to_port}" == "tcp 443-443"
+    error_message = "Egress is HTTPS only."
+  }
+
+  assert {
+    condition     = aws_ecs_service.this.network_configuration[0].security_groups == toset([aws_security_group.gateway.id])
+    error_message = "Tasks run behind the gateway's security group and no other."
+  }
+
+  assert {
+    condition     = length(distinct(aws_subnet.public[*].availability_zone)) == 2 && length(distinct(aws_subnet.public[*].cidr_block)) == 2
+    error_message = "The two subnets lie in two zones."
+  }
+
+  # The roles.
+
+  assert {
+    condition = alltrue([
+      for role in [aws_iam_role.execution, aws_iam_role.task] :
+      jsondecode(role.assume_role_policy) == jsondecode(<<-JSON
+        {
+          "Version": "2012-10-17",
+          "Statement": [{
+            "Effect": "Allow",
+            "Action": "sts:AssumeRole",
+            "Principal": {"Service": "ecs-tasks.amazonaws.com"},
+            "Condition": {
+              "StringEquals": {"aws:SourceAccount": "111122223333"},
+              "ArnLike": {"aws:SourceArn": "arn:aws:ecs:eu-central-1:111122223333:*"}
+            }
+          }]
+        }
+      JSON
+      )
+    ])
+    error_message = "Both roles trust ECS tasks of this account and region only."
+  }
+
+  assert {
+    condition = {
+      for s in jsondecode(aws_iam_role_policy.execution.policy).Statement : s.Sid => [s.Effect, s.Action, s.Resource]
+      } == {
+      RegistryLogin = ["Allow", ["ecr:GetAuthorizationToken"], ["*"]]
+      PullImage = [
+        "Allow", ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
+        ["arn:aws:ecr:eu-central-1:111122223333:repository/gateway-lab"]
+      ]
+      ReadKey = [
+        "Allow", ["secretsmanager:GetSecretValue"],
+        ["arn:aws:secretsmanager:eu-central-1:111122223333:secret:gateway-lab-demo/gateway-key-AbCdEf"]
+      ]
+      WriteLogs = [
+        "Allow", ["logs:CreateLogStream", "logs:PutLogEvents"],
+        ["arn:aws:logs:eu-central-1:111122223333:log-group:/gateway-lab/demo:*"]
+      ]
+    }
+    error_message = "The execution role pulls this repository, reads this secret and writes this log group, nothing else."
+  }
+
+  assert {
+    condition = jsondecode(aws_iam_role_policy.task.policy) == jsondecode(<<-JSON
+      {
+        "Version": "2012-10-17",
+        "Statement": [{
+          "Effect": "Allow",
+          "Action": ["bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"],
+          "Resource": ["arn:aws:bedrock:eu-central-1::foundation-model/amazon.nova-micro-v1:0"]
+        }]
+      }
+    JSON
+    )
+    error_message = "The task role invokes exactly the lab's model."
+  }
+
+  # The container.
+
+  assert {
+    condition = jsondecode(aws_ecs_task_definition.this.container_definitions) == jsondecode(<<-JSON
+      [{
+        "name": "gateway",
+        "image": "111122223333.dkr.ecr.eu-central-1.amazonaws.com/gateway-lab:0123abcd",
+        "essential": true,
+        "portMappings": [{"containerPort": 4000, "hostPort": 4000, "protocol": "tcp"}],
+        "environment": [{"name": "ALPHA", "value": "first"}, {"name": "ZED", "value": "last"}],
+        "secrets": [{
+          "name": "LITELLM_MASTER_KEY",
+          "valueFrom": "arn:aws:secretsmanager:eu-central-1:111122223333:secret:gateway-lab-demo/gateway-key-AbCdEf"
+        }],
+        "healthCheck": {
+          "command": ["CMD", "python3", "/opt/gateway/healthcheck.py"],
+          "interval": 10, "timeout": 5, "retries": 3, "startPeriod": 120
+        },
+        "stopTimeout": 120,
+        "linuxParameters": {"initProcessEnabled": true},
+        "logConfiguration": {
+          "logDriver": "awslogs",
+          "options": {
+            "awslogs-group": "/gateway-lab/demo",
+            "awslogs-region": "eu-central-1",
+            "awslogs-stream-prefix": "gateway"
+          }
+        }
+      }]
+    JSON
+    )
+    error_message = "The container definition is not the one that rollout, health check and log reader rely on."
+  }
+
+  assert {
+    condition     = aws_ecs_task_definition.this.skip_destroy && aws_ecs_task_definition.this.network_mode == "awsvpc"
+    error_message = "A replaced revision stays registered for a rollback."
+  }
+
+  # The service.
+
+  assert {
+    condition = [
+      for s in aws_ecs_service.this.capacity_provider_strategy : [s.capacity_provider, s.weight]
+    ] == [["FARGATE_SPOT", 1]]
+    error_message = "The service runs on Fargate Spot."
+  }
+
+  assert {
+    condition     = aws_ecs_cluster_capacity_providers.this.capacity_providers == toset(["FARGATE", "FARGATE_SPOT"])
+    error_message = "The cluster has Spot and on-demand capacity."
+  }
+
+  assert {
+    condition     = aws_ecs_service.this.deployment_circuit_breaker[0].enable && aws_ecs_service.this.deployment_circuit_breaker[0].rollback
+    error_message = "A deployment that fails is rolled back."
+  }
+
+  assert {
+    condition     = aws_ecs_service.this.deployment_minimum_healthy_percent == 100 && aws_ecs_service.this.deployment_maximum_percent == 200
+    error_message = "The old task serves until the new one is healthy."
+  }
+
+  assert {
+    condition     = aws_ecs_service.this.desired_count == 1 && aws_ecs_service.this.network_configuration[0].assign_public_ip
+    error_message = "By default one task runs, with a public address."
+  }
+
+  assert {
+    condition     = aws_ecs_service.this.force_delete && !aws_ecs_service.this.wait_for_steady_state
+    error_message = "Apply does not wait for tasks, and a destroy ends them."
+  }
+
+  # Key and tags.
+
+  assert {
+    condition     = aws_secretsmanager_secret_version.this.secret_string_wo_version == 1
+    error_message = "The first key has version 1."
+  }
+
+  assert {
+    condition     = aws_ecs_cluster.this.tags == tomap({ "lab:expires-at" = "2030-01-31T18:00:00Z" })
+    error_message = "The cluster's tag tells the lab's end."
+  }
+
+  assert {
+    condition = local.tags == {
+      "lab:id"         = "demo"
+      "lab:project"    = "gateway-lab"
+      "lab:owner"      = "someone@example.com"
+      "lab:managed-by" = "terraform"
+    }
+    error_message = "The tags tell lab, project, owner and tool."
+  }
+
+  assert {
+    condition = !strcontains(jsonencode([
+      output.cluster_name, output.service_name, output.task_definition_arn, output.container_name,
+      output.security_group_id, output.log_group_name, output.secret_arn, output.secret_name,
+      output.vpc_id, output.subnet_ids, output.task_role_arn, output.execution_role_arn,
+      output.gateway_port,
+    ]), "sk-canary")
+    error_message = "No output holds the key."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_log_group.this.retention_in_days == 7
+    error_message = "Logs are kept for a week by default."
+  }
+}
+
+run "leaves_the_service_to_the_rollout" {
+  command = plan
+
+  module {
+    source = "./tests/mocked"
+  }
+
+  variables {
+    image         = "111122223333.dkr.ecr.eu-central-1.amazonaws.com/gateway-lab:another"
+    desired_count = 0
+  }
+
+  assert {
+    condition     = aws_ecs_service.this.desired_count == 1 && aws_ecs_service.this.task_definition == run.builds_one_lab.task_definition_arn
+    error_message = "Apply never points a running service to another revision, nor stops its tasks."
+  }
+}

@@ -1,0 +1,12 @@
+# Stands in for the lab's key.tf. Terraform's mocks know no ephemeral resources (1.11 refuses the
+# whole configuration), so the tests see every file of the lab but that one.
+
+resource "aws_secretsmanager_secret" "this" {
+  name = "${local.name}/gateway-key"
+}
+
+resource "aws_secretsmanager_secret_version" "this" {
+  secret_id                = aws_secretsmanager_secret.this.id
+  secret_string_wo         = "sk-canary"
+  secret_string_wo_version = var.key_version
+}
