@@ -1,0 +1,135 @@
+"""Runs MiniStack so that a lab survives not only its stop but also its death.
+
+Exists because MiniStack 1.5 writes its state only when it is shut down in good order, and an
+image registry's layers as text inside one file. Here the state is also written a moment after
+calls that may have changed it, and each layer once, as a file of its own. It may not change
+what MiniStack answers.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import threading
+from pathlib import Path
+
+import ministack.app as cloud
+from ministack.core import persistence
+from ministack.core.responses import AccountRegionScopedDict
+from ministack.services import ecr
+
+# A save waits until nothing has changed for this long, but no longer than the second.
+QUIET_SECONDS = 1.0
+PATIENCE_SECONDS = 5.0
+# Calls that change nothing worth keeping: models answering, MiniStack's own pages.
+UNCHANGING_PATHS = ("/model/", "/_ministack/", "/_localstack/", "/health")
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+logger = logging.getLogger("gateway-lab")
+
+
+class Keeper:
+    """Saves the state in a thread, some time after it was told of a change."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Event()
+        self._again = threading.Event()
+        self._saving = threading.Lock()
+        self._save_all = persistence.save_all
+
+    def note_change(self) -> None:
+        """Ask for a save. Returns at once."""
+        self._again.set()
+        self._changed.set()
+
+    def save(self, services: dict) -> None:
+        """Save now; one save at a time, since they share their temporary files."""
+        with self._saving:
+            self._save_all(services)
+
+    def run(self) -> None:
+        """Save after changes, for ever."""
+        while True:
+            self._changed.wait()
+            for _ in range(round(PATIENCE_SECONDS / QUIET_SECONDS)):
+                self._again.clear()
+                if not self._again.wait(QUIET_SECONDS):
+                    break
+            self._changed.clear()
+            try:
+                self.save(cloud._build_persistence_save_dict())
+            except Exception:
+                logger.exception("The state could not be saved; trying again")
+                self.note_change()
+
+
+class LayerStore:
+    """Keeps the registry's layers as files named by their digest."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._get_state = ecr.get_state
+        self._load_state = ecr.load_persisted_state
+
+    def get_state(self) -> dict:
+        """The registry's state, with digests in the place of layers; layers are on disk."""
+        state = self._get_state()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        present = {path.name for path in self._folder.iterdir()}
+        digests = AccountRegionScopedDict()
+        needed = set()
+        for key, layers in state["layer_blobs"]._data.items():
+            digests._data[key] = sorted(layers)
+            for digest, content in layers.items():
+                name = digest.replace(":", "-")
+                needed.add(name)
+                if name not in present:
+                    partial = self._folder / f"{name}.partial"
+                    partial.write_bytes(content)
+                    partial.replace(self._folder / name)
+                    present.add(name)
+        for name in present - needed:
+            (self._folder / name).unlink(missing_ok=True)
+        return {**state, "layer_blobs": digests}
+
+    def load_state(self, data: dict) -> None:
+        """Restore the registry; a layer that is gone or damaged is left to be pushed again."""
+        for key, digests in data["layer_blobs"]._data.items():
+            layers = {}
+            for digest in digests:
+                with contextlib.suppress(OSError):
+                    content = (self._folder / digest.replace(":", "-")).read_bytes()
+                    if digest == f"sha256:{hashlib.sha256(content).hexdigest()}":
+                        layers[digest] = content
+            data["layer_blobs"]._data[key] = layers
+        self._load_state(data)
+
+
+def main() -> None:
+    """Serve until told to stop, then save and return."""
+    keeper = Keeper()
+    store = LayerStore(Path(os.environ["STATE_DIR"]).parent / "layers")
+    ecr.get_state, ecr.load_persisted_state = store.get_state, store.load_state
+    cloud.save_all = keeper.save
+    serve = cloud.app
+
+    async def app(scope, receive, send):  # noqa: ANN001, ANN202
+        try:
+            await serve(scope, receive, send)
+        finally:
+            if (
+                scope["type"] == "http"
+                and scope["method"] not in READING
+                and not scope["path"].startswith(UNCHANGING_PATHS)
+            ):
+                keeper.note_change()
+
+    cloud.app = app
+    threading.Thread(target=keeper.run, daemon=True, name="gateway-lab-keeper").start()
+    with contextlib.suppress(asyncio.CancelledError):
+        cloud.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,424 @@
+"""Provides the image with Python that our images are built from.
+
+Exists because not every machine reaches a container registry: where the public Python image
+cannot be had, an equal one is made from Debian's packages, checked by Debian's signatures.
+It may not decide what our own images hold, and writes no mirror's address anywhere: packages
+come from where this machine's apt gets them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import platform
+import shutil
+import stat
+import tarfile
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, ImageNotFound
+
+from lab.adapters.process import Finished, run_child
+from lab.errors import DeadlineError, InvalidInputError, PermanentError, TransientError
+
+# The index (all architectures) of python:3.11-slim-bookworm, Python 3.11.16, as it stood on
+# 2026-10-01.
+PUBLIC_PYTHON = (
+    "python:3.11-slim-bookworm"
+    "@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b"
+)
+
+REPOSITORY = "gateway-lab-base"
+RECIPE_LABEL = "gateway-lab.base.recipe"
+DIGEST_LABEL = "gateway-lab.base.sha256"
+REGISTRY_DEADLINE_SECONDS = 20.0
+PULL_DEADLINE_SECONDS = 600.0
+DEBIAN_DEADLINE_SECONDS = 600.0
+
+# Docker's names of our architectures, which are also Debian's.
+DOCKER_ARCHITECTURES = {"x86_64": "amd64", "arm64": "arm64"}
+
+# libstdc++6: manylinux wheels may use the system's. base-files and netbase: /etc.
+DEBIAN_PACKAGES = (
+    *("base-files", "ca-certificates", "libstdc++6", "media-types", "netbase"),
+    *("python3", "tzdata"),
+)
+# Raise it when what is made from the packages changes.
+RECIPE = 1
+TIMESTAMP = 1_700_000_000
+DROPPED = (
+    *("boot", "dev", "home", "media", "mnt", "proc", "run", "srv", "sys", "tmp"),
+    *("etc/apt", "etc/cron.d", "etc/cron.daily", "etc/systemd", "usr/include", "usr/games"),
+    *("usr/share/bash-completion", "usr/share/bug", "usr/share/info", "usr/share/lintian"),
+    *("usr/share/locale", "usr/share/man", "usr/share/perl5", "usr/share/pixmaps"),
+    *("var/cache", "var/lib/apt", "var/lib/dpkg", "var/log"),
+)
+EMPTY_FOLDERS = {"dev": 0o755, "proc": 0o755, "run": 0o755, "sys": 0o755, "tmp": 0o1777}
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class BaseImage:
+    """An image with Python 3.11 that this engine has.
+
+    ``reference`` is a local tag to build from; ``identity`` is what the tag must hold: the
+    digest of the public image, or the SHA-256 of the file system made from Debian.
+    """
+
+    reference: str
+    source: Literal["public", "debian"]
+    identity: str
+    architecture: str
+
+
+def ensure_base_image(
+    client: docker.DockerClient,
+    architecture: str,
+    *,
+    public_reference: str | None,
+    suite: str = "bookworm",
+    log: Log,
+) -> BaseImage:
+    """Have a base image for ``architecture`` in the engine, and say which one it is.
+
+    ``public_reference`` (with a digest) is tried first unless it is None; a registry that
+    does not answer within twenty seconds is passed over. May be called any number of times:
+    an image that is there is used as it is, so that the choice, once made, stays and so do
+    the images built on it. Raises :class:`InvalidInputError` for an unknown
+    architecture or a reference without a digest, :class:`PermanentError` when neither way
+    can work here, :class:`TransientError` when Debian's mirror failed.
+    """
+    if architecture not in DOCKER_ARCHITECTURES:
+        raise InvalidInputError(
+            f"Unknown architecture {architecture!r}",
+            f"Choose one of {', '.join(DOCKER_ARCHITECTURES)}.",
+        )
+    if public_reference is not None and "@sha256:" not in public_reference:
+        raise InvalidInputError(
+            f"The base image {public_reference!r} is not pinned", "Give it as NAME@sha256:DIGEST."
+        )
+    check_architecture(client, architecture)
+    public = None
+    if public_reference is not None:
+        public = _public_name(architecture, public_reference)
+        if _architecture_of(client, public.reference) == DOCKER_ARCHITECTURES[architecture]:
+            log(f"Base image: {public_reference}, already here")
+            return public
+    debian = _debian_here(client, architecture, suite)
+    if debian is not None:
+        log(f"Base image: {debian.reference}, already here")
+        return debian
+    if public is not None and public_reference is not None:
+        reason = _pull(client, public, public_reference, log)
+        if reason is None:
+            return public
+        log(f"No public base image: {reason}")
+    return _make_debian(client, architecture, suite, log)
+
+
+def check_architecture(client: docker.DockerClient, architecture: str) -> None:
+    """Hold that this engine can run ``architecture``, natively or by emulation.
+
+    Raises :class:`PermanentError` that says what is missing.
+    """
+    native = str(client.version().get("Arch", ""))
+    wanted = DOCKER_ARCHITECTURES[architecture]
+    if native == wanted:
+        return
+    emulator = {"arm64": "qemu-aarch64", "amd64": "qemu-x86_64"}[wanted]
+    registered = Path("/proc/sys/fs/binfmt_misc", emulator)
+    text = registered.read_text(encoding="ascii") if registered.exists() else ""
+    flags = next((line for line in text.splitlines() if line.startswith("flags:")), "")
+    if text.startswith("enabled") and "F" in flags.removeprefix("flags:"):
+        return
+    raise PermanentError(
+        f"This engine runs {native} and cannot build for {architecture}: "
+        + (
+            f"{emulator} is registered without its flag F, so containers cannot see it"
+            if text
+            else f"binfmt_misc has no {emulator}"
+        ),
+        "Install qemu-user-static and binfmt-support, or build on a machine of that kind.",
+    )
+
+
+def _public_name(architecture: str, reference: str) -> BaseImage:
+    digest = reference.rpartition("@")[2]
+    tag = f"public-{digest.removeprefix('sha256:')[:16]}-{architecture}"
+    return BaseImage(f"{REPOSITORY}:{tag}", "public", digest, architecture)
+
+
+def _pull(client: docker.DockerClient, base: BaseImage, reference: str, log: Log) -> str | None:
+    """Pull ``reference`` and name it as ``base``; the reason when that was not possible."""
+    path, slash, last = reference.partition("@")[0].rpartition("/")
+    # The digest alone: with a tag beside it the SDK would pull the tag.
+    pinned = f"{path}{slash}{last.partition(':')[0]}@{base.identity}"
+    system = f"linux/{DOCKER_ARCHITECTURES[base.architecture]}"
+    try:
+        # Only the manifest: an engine without a way out then says so in a moment.
+        _within(
+            REGISTRY_DEADLINE_SECONDS,
+            lambda: client.api.inspect_distribution(pinned),  # type: ignore[no-untyped-call]
+            "registry",
+        )
+        log(f"Pulling {reference} for {base.architecture}")
+        image = _within(
+            PULL_DEADLINE_SECONDS, lambda: client.images.pull(pinned, platform=system), "pull"
+        )
+        image.tag(*base.reference.split(":"))
+    except (DockerException, requests.RequestException, DeadlineError) as error:
+        reason = str(getattr(error, "explanation", None) or error)
+        return reason.strip().splitlines()[0]
+    return None
+
+
+def _within(seconds: float, call: Callable[[], Any], what: str) -> Any:
+    """The result of ``call``, or a :class:`DeadlineError`; an answer that comes late is lost."""
+    result: list[Any] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            result.append(call())
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=run, daemon=True, name=what)
+    thread.start()
+    thread.join(seconds)
+    if failure:
+        raise failure[0]
+    if not result:
+        raise DeadlineError(f"The {what} gave no answer within {seconds:.0f} s")
+    return result[0]
+
+
+def _architecture_of(client: docker.DockerClient, reference: str) -> str | None:
+    try:
+        return str(client.images.get(reference).attrs.get("Architecture", ""))
+    except ImageNotFound:
+        return None
+
+
+def _debian_recipe(architecture: str, suite: str) -> tuple[str, str]:
+    """The hash of how it is made, and the reference that follows from it."""
+    parts = [RECIPE, suite, architecture, DEBIAN_PACKAGES, DROPPED]
+    recipe = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    return recipe, f"{REPOSITORY}:debian-{suite}-{recipe}-{architecture}"
+
+
+def _debian_here(client: docker.DockerClient, architecture: str, suite: str) -> BaseImage | None:
+    recipe, reference = _debian_recipe(architecture, suite)
+    try:
+        labels = client.images.get(reference).labels
+    except ImageNotFound:
+        return None
+    if labels.get(RECIPE_LABEL) != recipe or DIGEST_LABEL not in labels:
+        return None
+    return BaseImage(reference, "debian", labels[DIGEST_LABEL], architecture)
+
+
+def _make_debian(client: docker.DockerClient, architecture: str, suite: str, log: Log) -> BaseImage:
+    recipe, reference = _debian_recipe(architecture, suite)
+    with tempfile.TemporaryDirectory(prefix="gateway-lab-base-") as scratch:
+        root = Path(scratch, "root")
+        _unpack_debian(root, architecture, suite, log)
+        _finish_tree(root)
+        layer = Path(scratch, "layer.tar")
+        digest = write_layer(root, layer)
+        _load(client, reference, layer, digest, recipe, architecture)
+        log(f"Base image: {reference}, {layer.stat().st_size / 1e6:.0f} MB, sha256 {digest[:16]}")
+    return BaseImage(reference, "debian", digest, architecture)
+
+
+def _unpack_debian(root: Path, architecture: str, suite: str, log: Log) -> None:
+    if platform.system() != "Linux" or shutil.which("apt-get") is None:
+        raise PermanentError(
+            "No registry answers, and this machine has no apt-get to make a base image with",
+            "Make a registry reachable, or run this on Debian or Ubuntu.",
+        )
+    if os.geteuid() != 0:
+        raise PermanentError(
+            "No registry answers, and making a base image from Debian's packages needs root",
+            "Make a registry reachable, or run this as root.",
+        )
+    if shutil.which("mmdebstrap") is None:
+        log("Installing mmdebstrap")
+        quiet: dict[str, str] = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for argv in (
+            ["apt-get", "update", "--quiet=2"],
+            ["apt-get", "install", "--quiet=2", "--no-install-recommends", "--yes", "mmdebstrap"],
+        ):
+            done = run_child(argv, deadline=300, env=quiet)
+            if done.code != 0:
+                raise TransientError(
+                    f"{' '.join(argv)} failed: {_last(done)}", "Look at apt's sources."
+                )
+    log(f"Making a base image from Debian {suite} for {architecture}")
+    done = run_child(
+        [
+            *("mmdebstrap", "--mode=root", "--variant=extract", "--format=directory"),
+            f"--architectures={DOCKER_ARCHITECTURES[architecture]}",
+            f"--include={','.join(DEBIAN_PACKAGES)}",
+            # One /usr, and the packages' files kept: their control data is read below.
+            *("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", "--skip=cleanup"),
+            *(suite, str(root), *_apt_sources(suite)),
+        ],
+        on_stderr=lambda line: log(line) if line.startswith(("I:", "E:")) else None,
+        deadline=DEBIAN_DEADLINE_SECONDS,
+        env={**os.environ, "LC_ALL": "C", "SOURCE_DATE_EPOCH": str(TIMESTAMP)},
+    )
+    if done.code != 0:
+        raise TransientError(
+            f"mmdebstrap failed (exit {done.code}): {_last(done)}",
+            f"Check that apt's sources here serve Debian {suite}.",
+        )
+
+
+def _last(done: Finished) -> str:
+    lines = f"{done.stdout}\n{done.stderr}".splitlines()
+    errors = [line for line in lines if line.startswith("E:")]
+    return (errors or [line for line in lines if line.strip()] or ["no output"])[-1]
+
+
+def _apt_sources(suite: str) -> list[str]:
+    """This machine's apt sources that serve ``suite``; without any, mmdebstrap has its own."""
+    folder = Path("/etc/apt/sources.list.d")
+    files = [Path("/etc/apt/sources.list"), *sorted(folder.glob("*.list"))]
+    files += sorted(folder.glob("*.sources"))
+    return [
+        str(path)
+        for path in files
+        if path.is_file()
+        and "debian" in (text := path.read_text(encoding="utf-8", errors="replace"))
+        and suite in text.replace(",", " ").split()
+    ]
+
+
+def _finish_tree(root: Path) -> None:
+    """Do what the packages' own scripts would, and take away what only they need."""
+    status = root / "var/lib/dpkg/status.d"
+    records: dict[str, str] = {}
+    for package in sorted((root / "var/cache/apt/archives").glob("*.deb")):
+        done = run_child(["dpkg-deb", "--field", str(package)], deadline=60)
+        if done.code == 0:
+            records[package.name.partition("_")[0]] = (
+                f"{done.stdout.strip()}\nStatus: install ok installed\n"
+            )
+    for name in DROPPED:
+        path = root / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+    for name, mode in EMPTY_FOLDERS.items():
+        (root / name).mkdir(exist_ok=True)
+        (root / name).chmod(mode)
+    # A file for each package, where scanners look when there is no package manager.
+    status.mkdir(parents=True)
+    for name, record in records.items():
+        (status / name).write_text(record, encoding="utf-8")
+    for path in (root / "usr/share/doc").rglob("*"):
+        if path.is_file() and path.name != "copyright":
+            path.unlink()
+    certificates = root / "etc/ssl/certs/ca-certificates.crt"
+    certificates.parent.mkdir(parents=True, exist_ok=True)
+    with certificates.open("wb") as bundle:
+        for path in sorted((root / "usr/share/ca-certificates/mozilla").glob("*.crt")):
+            bundle.write(path.read_bytes())
+
+
+def write_layer(root: Path, layer: Path) -> str:
+    """Write ``root`` as a tar that depends on nothing but its files, and return its SHA-256.
+
+    Sorted, one time, numeric root owners, no device and no socket.
+    """
+    with (
+        layer.open("wb") as file,
+        tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for path in _sorted_tree(root):
+            status = path.lstat()
+            if not (
+                stat.S_ISREG(status.st_mode)
+                or stat.S_ISDIR(status.st_mode)
+                or stat.S_ISLNK(status.st_mode)
+            ):
+                continue
+            entry = tarfile.TarInfo(str(path.relative_to(root)))
+            entry.mode = stat.S_IMODE(status.st_mode)
+            entry.mtime = TIMESTAMP
+            if stat.S_ISLNK(status.st_mode):
+                entry.type, entry.linkname = tarfile.SYMTYPE, str(path.readlink())
+                tar.addfile(entry)
+            elif stat.S_ISDIR(status.st_mode):
+                entry.type = tarfile.DIRTYPE
+                tar.addfile(entry)
+            else:
+                entry.size = status.st_size
+                with path.open("rb") as content:
+                    tar.addfile(entry, content)
+    with layer.open("rb") as written:
+        return hashlib.file_digest(written, "sha256").hexdigest()
+
+
+def _sorted_tree(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        yield path
+        if path.is_dir() and not path.is_symlink():
+            yield from _sorted_tree(path)
+
+
+def _load(
+    client: docker.DockerClient,
+    reference: str,
+    layer: Path,
+    digest: str,
+    recipe: str,
+    architecture: str,
+) -> None:
+    # An image archive rather than an import: it states its architecture and has no time of
+    # its own, so the same packages give the same image.
+    created = "2023-11-14T22:13:20Z"
+    config = {
+        "architecture": DOCKER_ARCHITECTURES[architecture],
+        "os": "linux",
+        "created": created,
+        "config": {
+            "Env": ["PATH=/usr/local/bin:/usr/bin"],
+            "Labels": {
+                "gateway-lab.base.source": "debian",
+                RECIPE_LABEL: recipe,
+                DIGEST_LABEL: digest,
+            },
+        },
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
+        "history": [{"created": created, "created_by": "gateway-lab"}],
+    }
+    manifest = [{"Config": "config.json", "RepoTags": [reference], "Layers": ["layer.tar"]}]
+    archive = layer.with_name("image.tar")
+    with tarfile.open(archive, mode="w") as tar:
+        for name, value in (("config.json", config), ("manifest.json", manifest)):
+            content = json.dumps(value, sort_keys=True).encode()
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+        tar.add(layer, arcname="layer.tar")
+    try:
+        with archive.open("rb") as file:
+            client.images.load(file)
+    except APIError as error:
+        raise PermanentError(
+            f"The Docker engine refused the base image: {error.explanation}",
+            "Look at the engine's log, and at the free space of its disk.",
+        ) from error
+    finally:
+        archive.unlink()

@@ -1,0 +1,157 @@
+"""What an image of ours is made of, and the name that follows from it.
+
+Exists so that the tag of an image is the hash of everything that goes into it: an image that
+is there under its tag need be neither built nor pushed. It may read and copy files, and
+nothing else: wheels are fetched, and images built, elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.errors import InvalidInputError
+
+DOCKER_FOLDER = Path(__file__).resolve().parent.parent / "docker"
+SHARED_FOLDER = DOCKER_FOLDER / "build"
+LOCK_NAME = "requirements.lock"
+CONFIG_NAME = "config.yaml"
+
+# Where things stand in the gateway's image; health checks and issue reports name them.
+GATEWAY_PORT = 4000
+GATEWAY_USER = 65532
+SITE_PATH = "/opt/gateway/site"
+CONFIG_PATH = "/opt/gateway/config.yaml"
+HEALTHCHECK_COMMAND = ("python3", "-I", "/opt/gateway/healthcheck.py")
+
+PLATFORMS = {"x86_64": "linux/amd64", "arm64": "linux/arm64"}
+TAG_LENGTH = 24
+
+
+@dataclass(frozen=True)
+class ImageRecipe:
+    """A folder with a Dockerfile and the files its build takes, Dockerfile and lock among them.
+
+    ``configured``: the image also holds one text, which comes from the caller.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    configured: bool
+
+    @property
+    def lock(self) -> Path:
+        """The hashed lock of the wheels in the image."""
+        return self.folder / LOCK_NAME
+
+
+GATEWAY = ImageRecipe(
+    DOCKER_FOLDER / "gateway", ("Dockerfile", LOCK_NAME, "healthcheck.py"), configured=True
+)
+LOCAL_CLOUD = ImageRecipe(
+    DOCKER_FOLDER / "localcloud", ("Dockerfile", LOCK_NAME, "serve.py"), configured=False
+)
+
+
+def image_tag(
+    recipe: ImageRecipe, *, base_identity: str, architecture: str, config_text: str | None = None
+) -> str:
+    """The tag of the image that these inputs give: 24 hexadecimal digits.
+
+    Equal inputs give the same tag on any machine; another byte in any of them, another one.
+    Raises :class:`InvalidInputError` when the text is missing or not wanted, or the
+    architecture unknown.
+    """
+    _check(recipe, architecture, config_text)
+    parts = {f"file {name}": (recipe.folder / name).read_bytes() for name in recipe.files}
+    parts |= {f"shared {path.name}": path.read_bytes() for path in _shared_files()}
+    parts["base"] = base_identity.encode()
+    parts["architecture"] = architecture.encode()
+    if config_text is not None:
+        parts["config"] = config_text.encode()
+    whole = hashlib.sha256()
+    for name in sorted(parts):
+        # Lengths in front: no two sets of inputs run together into the same bytes.
+        for piece in (name.encode(), parts[name]):
+            whole.update(len(piece).to_bytes(8, "big") + piece)
+    return whole.hexdigest()[:TAG_LENGTH]
+
+
+def prepare_context(
+    recipe: ImageRecipe, target: Path, wheels: Iterable[Path], *, config_text: str | None = None
+) -> Path:
+    """Make ``target`` the build context: the recipe's files, the wheels and the text.
+
+    On return it holds these and nothing else, whatever was there before. Wheels are linked
+    where the file system can, so the context costs no second copy. Raises
+    :class:`InvalidInputError` when the text is missing or not wanted.
+    """
+    _check(recipe, None, config_text)
+    if target.exists():
+        shutil.rmtree(target)
+    (target / "build").mkdir(parents=True)
+    (target / "wheels").mkdir()
+    for name in recipe.files:
+        shutil.copyfile(recipe.folder / name, target / name)
+    for path in _shared_files():
+        shutil.copyfile(path, target / "build" / path.name)
+    for wheel in wheels:
+        _link(wheel, target / "wheels" / wheel.name)
+    if config_text is not None:
+        (target / CONFIG_NAME).write_text(config_text, encoding="utf-8")
+    return target
+
+
+def build_arguments(
+    context: Path,
+    *,
+    base_reference: str,
+    architecture: str,
+    labels: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """How the Docker SDK's ``api.build`` is to build a prepared context, but for the name.
+
+    No network, nothing pulled (the base is local), no intermediate container left behind.
+    Raises :class:`InvalidInputError` for an unknown architecture.
+    """
+    if architecture not in PLATFORMS:
+        raise InvalidInputError(
+            f"Unknown architecture {architecture!r}", f"Choose one of {', '.join(PLATFORMS)}."
+        )
+    return {
+        "path": str(context),
+        "dockerfile": "Dockerfile",
+        "buildargs": {"BASE": base_reference},
+        "network_mode": "none",
+        "platform": PLATFORMS[architecture],
+        "labels": dict(labels or {}),
+        "pull": False,
+        "rm": True,
+        "forcerm": True,
+    }
+
+
+def _check(recipe: ImageRecipe, architecture: str | None, config_text: str | None) -> None:
+    if architecture is not None and architecture not in PLATFORMS:
+        raise InvalidInputError(
+            f"Unknown architecture {architecture!r}", f"Choose one of {', '.join(PLATFORMS)}."
+        )
+    if recipe.configured != (config_text is not None):
+        need = "needs a configuration" if recipe.configured else "takes no configuration"
+        raise InvalidInputError(f"The image of {recipe.folder.name} {need}")
+
+
+def _shared_files() -> list[Path]:
+    return sorted(SHARED_FOLDER.glob("*.py"))
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,1 @@
+"""What this machine needs before a lab can be brought up on it: engine, local cloud, servers."""
