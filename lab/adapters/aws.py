@@ -207,10 +207,11 @@ class Cloud:
                 f"Set LAB_REGION to one of: {', '.join(sorted(known))}.",
             )
 
-    def account(self) -> str:
-        """The account that the credentials belong to; PermanentError if they are none."""
+    def account(self) -> tuple[str, str]:
+        """Account and partition that the credentials belong to; PermanentError if to none."""
         with told("asking AWS who we are"):
-            return self._sts.get_caller_identity()["Account"]
+            caller = self._sts.get_caller_identity()
+        return caller["Account"], caller["Arn"].split(":")[1]
 
     def environment(self) -> dict[str, str]:
         """What a child process needs to act as this session. Holds credentials: never log it."""
@@ -236,14 +237,8 @@ class Cloud:
         An existing bucket that we own is brought to the same settings. Safe to call at once from
         several places.
         """
-        made = False
         with told(f"making the state bucket {bucket}"):
-            try:
-                self._s3.head_bucket(Bucket=bucket)
-            except ClientError as error:
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
-                    raise
-                made = self._create_bucket(bucket)
+            made = not self.has_bucket(bucket) and self._create_bucket(bucket)
             if made:
                 self._s3.put_public_access_block(
                     Bucket=bucket,
@@ -284,6 +279,17 @@ class Cloud:
                     Tagging={"TagSet": [{"Key": names.TAG_PROJECT, "Value": names.PROJECT}]},
                 )
         return made
+
+    def has_bucket(self, bucket: str) -> bool:
+        """Whether ``bucket`` exists and is ours."""
+        with told(f"looking for the bucket {bucket}"):
+            try:
+                self._s3.head_bucket(Bucket=bucket)
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                    return False
+                raise
+        return True
 
     def _create_bucket(self, bucket: str) -> bool:
         try:
@@ -474,6 +480,14 @@ class Cloud:
         return wait_for(
             f"the rollout of {service}", check, deadline=deadline, log=log, longest_pause=2.0
         )
+
+    def raise_if_failed(
+        self, cluster: str, service: str, task_definition: str, log_group: str
+    ) -> None:
+        """Raise PermanentError if a task of ``task_definition`` failed in its deployment."""
+        current = self.service(cluster, service)
+        deployment = _deployment_of(current, task_definition) if current else None
+        self._raise_if_failed(cluster, service, task_definition, deployment, log_group)
 
     def running_task(
         self, cluster: str, service: str, task_definition: str | None = None

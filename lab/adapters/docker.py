@@ -1,11 +1,16 @@
-"""The Docker engine: does it answer, what does it hold. prefect-docker builds and pushes."""
+"""The Docker engine: does it answer, what does it hold, and pushing. prefect-docker builds."""
 
 from __future__ import annotations
 
-from docker.errors import DockerException, ImageNotFound
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from docker.errors import APIError, DockerException, ImageNotFound
 
 import docker
-from lab.errors import PermanentError
+from lab.adapters.aws import RegistryLogin
+from lab.adapters.process import raise_if_interrupted
+from lab.errors import PermanentError, TransientError
 
 
 def connect() -> docker.DockerClient:
@@ -28,3 +33,55 @@ def has_image(client: docker.DockerClient, reference: str) -> bool:
     except ImageNotFound:
         return False
     return True
+
+
+def push(
+    client: docker.DockerClient, reference: str, login: RegistryLogin, log: Callable[[str], None]
+) -> None:
+    """Push ``reference`` and say how far it is.
+
+    On return the registry has confirmed the image; layers that it holds are not sent again.
+    Raises PermanentError for what the registry refuses, TransientError where the transfer broke.
+    """
+    told: dict[str, str] = {}
+    try:
+        for event in client.api.push(
+            reference,
+            stream=True,
+            decode=True,
+            auth_config={"username": login.username, "password": login.password},
+        ):
+            raise_if_interrupted("the push")
+            if "error" in event:
+                _raise_push_error(reference, str(event["error"]))
+            _tell(event, told, log)
+    except APIError as error:
+        _raise_push_error(reference, str(error.explanation or error))
+    except (DockerException, OSError) as error:
+        raise TransientError(f"pushing {reference} broke off: {error}") from error
+
+
+def _tell(event: dict[str, Any], told: dict[str, str], log: Callable[[str], None]) -> None:
+    layer, status = event.get("id"), event.get("status", "")
+    if not layer:
+        return
+    detail = event.get("progressDetail") or {}
+    if status == "Pushing" and detail.get("total"):
+        # Tenths are progress enough; the engine reports every few kilobytes.
+        tenths = min(10, 10 * detail["current"] // detail["total"])
+        status = f"{tenths * 10} % of {detail['total'] / 1e6:.1f} MB"
+    elif status not in {"Pushed", "Layer already exists"}:
+        return
+    if told.get(layer) != status:
+        told[layer] = status
+        log(f"push: layer {layer}: {status}")
+
+
+def _raise_push_error(reference: str, said: str) -> NoReturn:
+    passing = ("timeout", "connection", "eof", "unavailable", "503")
+    if any(word in said.lower() for word in passing):
+        raise TransientError(f"pushing {reference} broke off: {said}")
+    raise PermanentError(
+        f"the registry refuses {reference}: {said}",
+        "Check that the repository exists and that the credentials may push to it.",
+    )

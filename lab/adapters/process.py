@@ -117,6 +117,12 @@ def interrupt_children() -> None:
                 child.send_signal(signal.SIGINT)
 
 
+def raise_if_interrupted(what: str) -> None:
+    """Raise InterruptedWorkError if the run is ending; for work that is not a child process."""
+    if _interrupted.is_set():
+        raise InterruptedWorkError(f"{what} was interrupted: the run is ending")
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Within this block an exception in the calling thread ends the children of all threads.

@@ -1,0 +1,59 @@
+"""``lab-up``: from a few wishes to a gateway that has answered for every model."""
+
+from __future__ import annotations
+
+from prefect import flow, unmapped
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from lab.adapters.process import interruptible
+from lab.durations import now
+from lab.render import validation_cases
+from lab.settings import read_settings
+from lab.spec import LabSpec
+from tasks.image import build_image, plan_image, push_image
+from tasks.lifetime import schedule_end
+from tasks.outcome import gather, told_outcome
+from tasks.preflight import preflight
+from tasks.provision import provision_foundation, provision_lab
+from tasks.rollout import roll_out
+from tasks.validate import check_model_list, validate_model
+
+
+@flow(
+    name="lab-up",
+    flow_run_name="up {spec.lab}",
+    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]
+    persist_result=False,
+)
+def lab_up(spec: LabSpec) -> None:
+    """Bring a lab up, or bring a live one to what is asked, and ask every model.
+
+    The lab's end is registered before anything billable exists. The report is published whatever
+    happens. Fails unless every model answered.
+    """
+    settings = read_settings()
+    expires_at = now() + spec.lifetime
+    with told_outcome(spec, settings, expires_at) as outcome, interruptible():
+        checked = preflight(spec, settings)
+        outcome.place = checked.place
+        outcome.end_is_registered(schedule_end(spec, settings, checked.place, expires_at))
+        image = plan_image(settings, checked)
+
+        foundation = provision_foundation.submit(settings, checked.place)
+        built = build_image.submit(settings, checked, image)
+        provisioned = provision_lab.submit(spec, settings, checked, image, expires_at)
+        pushed = push_image.submit(
+            settings, image, wait_for=[foundation, built], return_state=False
+        )
+        _, was_built, made, digest = gather(foundation, built, provisioned, pushed)
+        outcome.image_is(image, digest, built=was_built)
+
+        live = roll_out(spec.lab, settings, made)
+        outcome.endpoint_is(live.endpoint)
+
+        cases = validation_cases(checked.models)
+        check_model_list(spec.lab, settings, live.endpoint, made.secret_name, cases)
+        results = validate_model.map(
+            unmapped(settings), unmapped(live.endpoint), unmapped(made.secret_name), cases
+        )
+        outcome.models_said(gather(*results))

@@ -1,0 +1,69 @@
+"""What an up has settled before it touches anything: names, addresses, models, image. Pure."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from lab import names
+from lab.catalog import Model
+from lab.fargate import Architecture
+
+
+class Place(BaseModel):
+    """The account and region that everything goes to."""
+
+    model_config = ConfigDict(frozen=True)
+
+    account: str
+    region: str
+    partition: str = "aws"
+    registry_host: str | None = None
+
+    @property
+    def bucket(self) -> str:
+        """The state bucket."""
+        return names.state_bucket(self.account, self.region)
+
+    @property
+    def repository_arn(self) -> str:
+        """The ECR repository, known before it exists."""
+        return (
+            f"arn:{self.partition}:ecr:{self.region}:{self.account}"
+            f":repository/{names.repository_name()}"
+        )
+
+    @property
+    def repository(self) -> str:
+        """Where images are pushed to and pulled from, without a tag."""
+        suffix = "amazonaws.com.cn" if self.partition == "aws-cn" else "amazonaws.com"
+        host = self.registry_host or f"{self.account}.dkr.ecr.{self.region}.{suffix}"
+        return f"{host}/{names.repository_name()}"
+
+
+class Checked(BaseModel):
+    """What preflight found: everything needed to go on, and proof that going on makes sense."""
+
+    model_config = ConfigDict(frozen=True)
+
+    place: Place
+    models: list[Model]
+    cidrs: list[str]
+    architecture: Architecture
+
+
+class ImagePlan(BaseModel):
+    """The image an up needs: named by what goes into it, whether or not it exists yet."""
+
+    model_config = ConfigDict(frozen=True)
+
+    repository: str
+    tag: str
+    base_reference: str
+    base_source: str
+    config: str
+    pushed_digest: str | None = None
+
+    @property
+    def reference(self) -> str:
+        """``repository:tag``."""
+        return f"{self.repository}:{self.tag}"

@@ -1,0 +1,132 @@
+"""The gateway's image: named by what goes into it, built and pushed only if it is not there."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from prefect_docker.deployments.steps import BuildError, build_docker_image
+from requests.exceptions import RequestException
+
+from lab import image as recipe
+from lab import names
+from lab.adapters import docker
+from lab.adapters.base_image import PUBLIC_PYTHON, ensure_base_image
+from lab.adapters.process import raise_if_interrupted
+from lab.adapters.wheels import fetch_wheels
+from lab.durations import format_duration
+from lab.errors import DeadlineError, PermanentError, TransientError
+from lab.plan import Checked, ImagePlan
+from lab.render import litellm_config
+from lab.settings import Settings
+from tasks.cloud import open_cloud
+from tasks.stages import run_log, stage
+
+
+@stage("plan image", run_name="plan-image")
+def plan_image(settings: Settings, checked: Checked) -> ImagePlan:
+    """Name the image that the models need, and look whether the registry holds it already.
+
+    On return the base image is on this machine.
+    """
+    base = ensure_base_image(
+        docker.connect(),
+        checked.architecture,
+        public_reference=PUBLIC_PYTHON if settings.public_base_image else None,
+        log=run_log(),
+    )
+    config = litellm_config(checked.models)
+    tag = recipe.image_tag(
+        recipe.GATEWAY,
+        base_identity=base.identity,
+        architecture=checked.architecture,
+        config_text=config,
+    )
+    return ImagePlan(
+        repository=checked.place.repository,
+        tag=tag,
+        base_reference=base.reference,
+        base_source=base.source,
+        config=config,
+        pushed_digest=open_cloud(settings).image_digest(names.repository_name(), tag),
+    )
+
+
+@stage("build image", run_name="build-image-{image.tag}")
+def build_image(settings: Settings, checked: Checked, image: ImagePlan) -> bool:
+    """On return the engine or the registry holds the image; True if it was built for that."""
+    log = run_log()
+    if image.pushed_digest:
+        log(f"{image.reference} is in the registry: nothing to build")
+        return False
+    if docker.has_image(docker.connect(), image.reference):
+        log(f"{image.reference} is on this machine: nothing to build")
+        return False
+    cache = settings.home / "wheels"
+    wheels = fetch_wheels(recipe.GATEWAY.lock, checked.architecture, cache, log)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="context-", dir=settings.home) as folder:
+        context = recipe.prepare_context(
+            recipe.GATEWAY, Path(folder) / "gateway", wheels, config_text=image.config
+        )
+        arguments = recipe.build_arguments(
+            context,
+            base_reference=image.base_reference,
+            architecture=checked.architecture,
+            labels={"gateway-lab.base": image.base_source},
+        )
+        output = _LineLog(log, settings.build_deadline.total_seconds())
+        try:
+            with redirect_stdout(output):
+                build_docker_image(image.repository, tag=image.tag, ignore_cache=True, **arguments)
+        except BuildError as error:
+            raise PermanentError(
+                f"building the image failed: {error}", "The build's output above tells where."
+            ) from error
+        except RequestException as error:
+            raise TransientError(f"the Docker engine stopped answering: {error}") from error
+    return True
+
+
+@stage("push image", run_name="push-image-{image.tag}")
+def push_image(settings: Settings, image: ImagePlan) -> str:
+    """On return the registry holds the image; its digest. An image that is there is not pushed."""
+    log = run_log()
+    if image.pushed_digest:
+        log(f"{image.reference} is in the registry: nothing to push")
+        return image.pushed_digest
+    cloud = open_cloud(settings)
+    docker.push(docker.connect(), image.reference, cloud.registry_login(), log)
+    digest = cloud.image_digest(names.repository_name(), image.tag)
+    if digest is None:
+        raise TransientError(f"the registry does not know {image.reference} after the push")
+    return digest
+
+
+class _LineLog(io.TextIOBase):
+    """A standard output that goes to the run's log line by line, and ends the build in time.
+
+    prefect-docker's build writes every event of the engine to standard output: the one place
+    where a build can be ended from inside.
+    """
+
+    def __init__(self, log: Callable[[str], None], deadline: float) -> None:
+        self._log, self._rest = log, ""
+        self._deadline, self._end = deadline, time.monotonic() + deadline
+
+    def write(self, text: str) -> int:
+        raise_if_interrupted("the image's build")
+        if time.monotonic() > self._end:
+            raise DeadlineError(
+                f"the image's build did not end within {format_duration(self._deadline)}",
+                "Look at the build's last lines above.",
+            )
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            if line.strip():
+                self._log(f"docker: {line.rstrip()}")
+        return len(text)

@@ -1,0 +1,124 @@
+"""How an up ends: the report is published whatever happened, and the first error is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from prefect.futures import PrefectFuture, wait
+
+from lab.durations import now
+from lab.errors import LabError, PermanentError
+from lab.plan import ImagePlan, Place
+from lab.report import LabReport, ModelResult, Verdict
+from lab.settings import Settings
+from lab.spec import LabSpec, OnFailure
+from tasks.publish import publish_report
+from tasks.stages import StageLog, record_stages, run_log
+from tasks.teardown import check_nothing_left, destroy_lab
+
+STAGES = [
+    "preflight",
+    "schedule end",
+    "plan image",
+    "foundation",
+    "build image",
+    "provision",
+    "push image",
+    "rollout",
+    "validate",
+]
+
+
+class UpOutcome:
+    """What an up has reached so far; the flow fills it in as it goes."""
+
+    def __init__(self, spec: LabSpec, settings: Settings, expires_at: datetime) -> None:
+        self._report = LabReport(
+            lab=spec.lab, target=settings.target, created_at=now(), expires_at=expires_at
+        )
+        self.place: Place | None = None
+
+    def end_is_registered(self, created_at: datetime) -> None:
+        """The lab has an end; it was first brought up at ``created_at``."""
+        self._report.created_at = created_at
+
+    def image_is(self, image: ImagePlan, digest: str, *, built: bool) -> None:
+        """The registry holds ``image`` under ``digest``."""
+        self._report.image = f"{image.reference}@{digest}"
+        self._report.image_built = built
+        self._report.base_image = f"{image.base_source}: {image.base_reference}"
+
+    def endpoint_is(self, endpoint: str) -> None:
+        """The gateway is ready at ``endpoint``."""
+        self._report.endpoint = endpoint
+
+    def models_said(self, results: list[ModelResult]) -> None:
+        """Every model was asked."""
+        self._report.models = results
+
+    def _verdict(self) -> None:
+        failed = [m for m in self._report.models if m.verdict is not Verdict.OK]
+        if failed:
+            told = "; ".join(f"{m.alias}: {m.verdict}: {m.error}" for m in failed)
+            raise PermanentError(
+                f"{len(failed)} of {len(self._report.models)} models failed: {told}",
+                "The lab is up and serves the others. Check the account's access to these models.",
+            )
+
+    def _publish(self, stages: StageLog, settings: Settings, error: BaseException | None) -> None:
+        self._report.stages = stages.times()
+        if error is not None:
+            where = stages.failed_stage()
+            self._report.error = f"at {where}: {error}" if where else str(error)
+        publish_report(self._report, settings)
+
+
+@contextmanager
+def told_outcome(spec: LabSpec, settings: Settings, expires_at: datetime) -> Iterator[UpOutcome]:
+    """Within this block an up runs; after it the report is published.
+
+    Raises what the block raised, or PermanentError if a model failed. Where the spec says so, a
+    failed up is destroyed first; a failing clean-up is told in the log and hides nothing.
+    """
+    outcome = UpOutcome(spec, settings, expires_at)
+    with record_stages(spec.lab, STAGES) as stages:
+        try:
+            yield outcome
+            outcome._verdict()
+        except BaseException as error:
+            with _second_to(error, "publishing the report"):
+                outcome._publish(stages, settings, error)
+            if isinstance(error, LabError) and spec.on_failure is OnFailure.DESTROY:
+                with _second_to(error, "destroying the failed lab"):
+                    _destroy(spec, settings, outcome)
+            raise
+        outcome._publish(stages, settings, None)
+
+
+def gather(*futures: PrefectFuture[Any]) -> list[Any]:
+    """The futures' results once all have ended; else the first error that one of them raised."""
+    wait(list(futures))
+    for future in futures:
+        error = future.state.result(raise_on_failure=False)
+        # A future that never ran, because one before it failed, has an error of Prefect's.
+        if isinstance(error, LabError):
+            raise error
+    return [future.result() for future in futures]
+
+
+def _destroy(spec: LabSpec, settings: Settings, outcome: UpOutcome) -> None:
+    if outcome.place is not None:
+        destroy_lab(spec.lab, settings, outcome.place)
+        check_nothing_left(spec.lab, settings, outcome.place)
+
+
+@contextmanager
+def _second_to(first: BaseException, doing: str) -> Iterator[None]:
+    """Tell an error of the block in the log: ``first`` is the one to raise."""
+    try:
+        yield
+    except Exception as second:
+        run_log()(f"{doing} failed too, after {type(first).__name__}: {second}")

@@ -1,0 +1,94 @@
+"""What a run tells people: artifacts in Prefect's UI, and the report on disk."""
+
+from __future__ import annotations
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from lab import names
+from lab.adapters.aws import Leftover
+from lab.durations import to_rfc3339
+from lab.report import LabReport, model_rows, stage_chart, write_report
+from lab.settings import Settings
+
+
+def publish_report(report: LabReport, settings: Settings) -> None:
+    """Write the report to disk, and its endpoint, models and stages as artifacts.
+
+    Called for a failed up too; then the endpoint artifact says what failed.
+    """
+    write_report(report, settings.lab_home(report.lab))
+    create_markdown_artifact(
+        _endpoint_text(report),
+        key=names.artifact_key(report.lab, "endpoint"),
+        description=f"Where lab {report.lab} answers, and until when.",
+    )
+    create_table_artifact(
+        model_rows(report) or [{"model": "none was asked"}],
+        key=names.artifact_key(report.lab, "models"),
+        description=f"What each model of lab {report.lab} answered.",
+    )
+    create_markdown_artifact(
+        f"```mermaid\n{stage_chart(report.stages)}\n```\n\n{_stage_table(report)}",
+        key=names.artifact_key(report.lab, "stages"),
+        description=f"How long each stage of lab {report.lab} took.",
+    )
+
+
+def publish_teardown(lab: str, looked_at: list[str], left: list[Leftover]) -> None:
+    """The artifact that says that nothing of ``lab`` is left, or what is."""
+    looked = "\n".join(f"- {what}" for what in looked_at)
+    if left:
+        rows = "\n".join(f"| {item.kind} | `{item.name}` | `{item.removal}` |" for item in left)
+        text = (
+            f"# Lab {lab}: {len(left)} things are left\n\n"
+            f"| what | name | how to remove it |\n|---|---|---|\n{rows}\n\nLooked at:\n\n{looked}\n"
+        )
+    else:
+        text = f"# Lab {lab}: nothing left\n\nLooked at:\n\n{looked}\n"
+    create_markdown_artifact(
+        text, key=names.artifact_key(lab, "teardown"), description=f"What is left of lab {lab}."
+    )
+
+
+def _endpoint_text(report: LabReport) -> str:
+    end = to_rfc3339(report.expires_at)
+    if report.error:
+        return f"# Lab {report.lab} is not up\n\n{report.error}\n\nIt will be destroyed at {end}.\n"
+    alias = report.models[0].alias if report.models else "MODEL"
+    answered = sum(m.verdict == "ok" for m in report.models)
+    return f"""# Lab {report.lab}
+
+| | |
+|---|---|
+| Base URL | `{report.endpoint}/v1` |
+| Models | {answered} of {len(report.models)} answered |
+| Destroyed at | {end} |
+| Image | `{report.image}` |
+
+The key is in Secrets Manager as `{names.resource_name(report.lab)}/key`.
+
+```bash
+curl {report.endpoint}/v1/chat/completions \\
+  -H "Authorization: Bearer $OPENAI_API_KEY" -H "Content-Type: application/json" \\
+  -d '{{"model": "{alias}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+```
+
+```python
+from openai import OpenAI
+
+client = OpenAI(base_url="{report.endpoint}/v1")  # the key comes from OPENAI_API_KEY
+answer = client.chat.completions.create(
+    model="{alias}", messages=[{{"role": "user", "content": "Hello"}}]
+)
+print(answer.choices[0].message.content)
+```
+"""
+
+
+def _stage_table(report: LabReport) -> str:
+    rows = "\n".join(
+        f"| {s.name} | {s.started_at:%H:%M:%S} | {s.seconds:.1f} s | "
+        f"{'failed' if s.failed else 'done'} |"
+        for s in report.stages
+    )
+    return f"| stage | began (UTC) | took | |\n|---|---|---|---|\n{rows}\n"

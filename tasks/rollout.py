@@ -1,0 +1,65 @@
+"""The new image takes over: ECS's own word that it did, then the gateway's that it is ready."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from lab.adapters.gateway import await_ready
+from lab.durations import format_duration
+from lab.errors import LabError, PermanentError
+from lab.settings import Settings
+from tasks.cloud import open_cloud
+from tasks.provision import Provisioned
+from tasks.stages import run_log, stage
+
+
+class RolledOut(BaseModel):
+    """Where the gateway answers, and the digest that ECS says it runs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    endpoint: str
+    image_digest: str | None
+
+
+@stage("rollout", run_name="rollout-{lab}")
+def roll_out(lab: str, settings: Settings, made: Provisioned) -> RolledOut:
+    """On return the newest revision serves, and its gateway says that it is ready.
+
+    If the new task fails, the service goes back to the revision that served before (or to no task)
+    and the error holds ECS's reason and the container's last words.
+    """
+    log = run_log()
+    cloud = open_cloud(settings)
+    deadline = settings.rollout_deadline.total_seconds()
+    previous = cloud.start_rollout(made.cluster_name, made.service_name, made.task_definition_arn)
+    try:
+        task = cloud.await_rollout(
+            made.cluster_name,
+            made.service_name,
+            made.task_definition_arn,
+            log_group=made.log_group_name,
+            deadline=deadline,
+            log=log,
+        )
+        endpoint = f"http://{task.address}:{made.gateway_port}"
+        log(f"task {task.arn.rsplit('/', 1)[-1]} runs at {task.address}")
+        await_ready(
+            endpoint,
+            deadline=deadline,
+            log=log,
+            alive=lambda: cloud.raise_if_failed(
+                made.cluster_name, made.service_name, made.task_definition_arn, made.log_group_name
+            ),
+        )
+    except PermanentError as error:
+        try:
+            cloud.undo_rollout(made.cluster_name, made.service_name, previous)
+        except LabError as second:
+            log(f"and the rollout could not be undone: {second.message}")
+        else:
+            serves = previous.rsplit("/", 1)[-1] if previous else "no task"
+            log(f"the rollout of {lab} was undone; now serving: {serves}")
+        raise error
+    log(f"the gateway is ready at {endpoint} (deadline was {format_duration(deadline)})")
+    return RolledOut(endpoint=endpoint, image_digest=task.image_digest)

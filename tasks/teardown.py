@@ -1,0 +1,79 @@
+"""The end of a lab: destroyed, forgotten, and looked for once more."""
+
+from __future__ import annotations
+
+import shutil
+
+from lab import names
+from lab.adapters.aws import Leftover
+from lab.errors import PermanentError
+from lab.plan import Place
+from lab.settings import Settings
+from tasks.cloud import open_cloud
+from tasks.lifetime import cancel_scheduled_ends
+from tasks.preflight import find_place
+from tasks.provision import destroy_foundation, destroy_lab_resources
+from tasks.publish import publish_teardown
+from tasks.stages import run_log, stage
+
+
+@stage("find place", run_name="find-place")
+def locate(settings: Settings) -> Place:
+    """The account and region that ``settings`` lead to."""
+    return find_place(settings)
+
+
+@stage("destroy", run_name="destroy-{lab}")
+def destroy_lab(lab: str, settings: Settings, place: Place) -> None:
+    """On return nothing of the lab is in its Terraform state. Already gone is success."""
+    cloud = open_cloud(settings)
+    if cloud.has_bucket(place.bucket):
+        destroy_lab_resources(lab, settings, place)
+    cloud.forget_task_definitions(names.resource_name(lab))
+
+
+@stage("look for leftovers", run_name="look-for-leftovers-{lab}")
+def check_nothing_left(lab: str, settings: Settings, place: Place) -> None:
+    """Publish what was looked at. Raises PermanentError naming whatever of the lab still exists.
+
+    Only when nothing is left is the lab forgotten: its record, its state, its scheduled ends.
+    """
+    cloud = open_cloud(settings)
+    looked_at, left = cloud.leftovers(lab)
+    publish_teardown(lab, looked_at, left)
+    if left:
+        raise TeardownIncompleteError(lab, left)
+    cloud.delete_prefix(place.bucket, names.lab_prefix(lab))
+    cancel_scheduled_ends(lab, settings)
+    shutil.rmtree(settings.lab_home(lab), ignore_errors=True)
+    shutil.rmtree(settings.home / "terraform" / settings.target / "labs" / lab, ignore_errors=True)
+    run_log()(f"nothing of lab {lab} is left")
+
+
+@stage("purge", run_name="purge-{place.region}")
+def purge_foundation(settings: Settings, place: Place) -> None:
+    """Remove what labs share: the repository with its images, and the state bucket.
+
+    Raises PermanentError while any lab has state, because its state would be lost.
+    """
+    cloud = open_cloud(settings)
+    labs = cloud.list_labs(place.bucket)
+    if labs:
+        raise PermanentError(
+            f"the foundation still serves {', '.join(labs)}", "Destroy these labs first."
+        )
+    if cloud.has_bucket(place.bucket):
+        destroy_foundation(settings, place)
+        cloud.delete_bucket(place.bucket)
+    shutil.rmtree(settings.home / "terraform" / settings.target, ignore_errors=True)
+
+
+class TeardownIncompleteError(PermanentError):
+    """Something of a lab survived its destruction."""
+
+    def __init__(self, lab: str, left: list[Leftover]) -> None:
+        what = "; ".join(f"{item.kind} {item.name}" for item in left)
+        how = "\n".join(f"    {item.removal}" for item in left)
+        super().__init__(
+            f"lab {lab} is not gone: {what}", f"Run lab-down again, or remove by hand:\n{how}"
+        )
