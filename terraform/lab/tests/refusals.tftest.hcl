@@ -1,4 +1,4 @@
-mock_provider "aws" {}
+# Only the variables, without resources: no provider has to start for them.
 
 variables {
   lab            = "demo"
@@ -17,7 +17,7 @@ run "lab_empty" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -31,7 +31,7 @@ run "lab_one_letter" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -45,7 +45,7 @@ run "lab_upper_case" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -59,7 +59,7 @@ run "lab_digit_first" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -73,7 +73,7 @@ run "lab_trailing_dash" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -87,7 +87,7 @@ run "lab_double_dash" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -101,7 +101,7 @@ run "lab_underscore" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -115,7 +115,7 @@ run "lab_21_characters" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -129,7 +129,7 @@ run "lab_newline" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -143,7 +143,7 @@ run "owner_empty" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -157,7 +157,7 @@ run "owner_space" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -171,7 +171,7 @@ run "owner_65_characters" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -185,7 +185,7 @@ run "expires_at_word" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -199,7 +199,7 @@ run "expires_at_offset" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -213,7 +213,7 @@ run "expires_at_date_only" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -227,7 +227,7 @@ run "expires_at_month_13" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -241,7 +241,7 @@ run "allowed_cidrs_none" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -255,7 +255,7 @@ run "allowed_cidrs_21_hosts" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -269,7 +269,7 @@ run "allowed_cidrs_everyone" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -283,7 +283,7 @@ run "allowed_cidrs_slash_24" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -297,7 +297,7 @@ run "allowed_cidrs_slash_31" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -311,7 +311,7 @@ run "allowed_cidrs_ipv6" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -325,7 +325,7 @@ run "allowed_cidrs_no_prefix" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -339,7 +339,7 @@ run "allowed_cidrs_word" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -353,7 +353,7 @@ run "allowed_cidrs_octet_256" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -367,7 +367,7 @@ run "allowed_cidrs_leading_zero" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -381,7 +381,7 @@ run "allowed_cidrs_three_octets" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -395,7 +395,7 @@ run "allowed_cidrs_one_bad_among_good" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -409,7 +409,7 @@ run "allowed_cidrs_this_network" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -423,7 +423,7 @@ run "allowed_cidrs_private_10" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -437,7 +437,7 @@ run "allowed_cidrs_private_172_16" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -451,7 +451,7 @@ run "allowed_cidrs_private_172_31" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -465,7 +465,7 @@ run "allowed_cidrs_private_192_168" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -479,7 +479,7 @@ run "allowed_cidrs_shared_100_64" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -493,7 +493,7 @@ run "allowed_cidrs_shared_100_127" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -507,7 +507,7 @@ run "allowed_cidrs_loopback" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -521,7 +521,7 @@ run "allowed_cidrs_link_local" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -535,7 +535,7 @@ run "allowed_cidrs_protocol_assignments" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -549,7 +549,7 @@ run "allowed_cidrs_benchmarking" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -563,7 +563,7 @@ run "allowed_cidrs_multicast" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -577,7 +577,7 @@ run "allowed_cidrs_multicast_239" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -591,7 +591,7 @@ run "allowed_cidrs_reserved_240" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -605,7 +605,7 @@ run "allowed_cidrs_broadcast" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -619,7 +619,7 @@ run "gateway_port_privileged" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -633,7 +633,7 @@ run "gateway_port_too_high" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -647,7 +647,7 @@ run "gateway_port_fraction" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -661,7 +661,7 @@ run "image_no_tag" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -675,7 +675,7 @@ run "image_latest" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -689,7 +689,7 @@ run "image_short_digest" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -703,7 +703,7 @@ run "image_another_repository" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -717,7 +717,7 @@ run "image_longer_repository" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -731,7 +731,7 @@ run "repository_arn_wildcard" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -745,7 +745,7 @@ run "repository_arn_url" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -759,7 +759,7 @@ run "architecture_linux_spelling" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -773,7 +773,7 @@ run "architecture_docker_spelling" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -787,7 +787,7 @@ run "cpu_odd" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -801,7 +801,7 @@ run "cpu_8_vcpu" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -815,7 +815,7 @@ run "memory_too_small_for_cpu" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -829,7 +829,7 @@ run "memory_between_sizes" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -843,7 +843,7 @@ run "memory_too_big_for_cpu" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -857,7 +857,7 @@ run "capacity_provider_ec2" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -871,7 +871,7 @@ run "capacity_provider_lower_case" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -885,7 +885,7 @@ run "desired_count_two" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -899,7 +899,7 @@ run "desired_count_negative" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -913,7 +913,7 @@ run "models_none" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -927,7 +927,7 @@ run "models_wildcard" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -941,7 +941,7 @@ run "models_wildcard_within" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -955,7 +955,7 @@ run "models_profile_wildcard" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -969,7 +969,7 @@ run "models_profile_without_regions" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -983,7 +983,7 @@ run "models_regions_without_profile" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -997,7 +997,7 @@ run "models_region_wildcard" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -1011,7 +1011,7 @@ run "container_environment_key" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -1025,7 +1025,7 @@ run "container_environment_bad_name" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -1039,7 +1039,7 @@ run "log_retention_days_forever" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -1053,7 +1053,7 @@ run "log_retention_days_odd" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -1067,7 +1067,7 @@ run "key_version_zero" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {
@@ -1081,7 +1081,7 @@ run "key_version_fraction" {
   command = plan
 
   module {
-    source = "./tests/mocked"
+    source = "./tests/variables"
   }
 
   variables {

@@ -1,0 +1,234 @@
+"""Terraform's own checks of ``terraform/``, and what only a plan with the real provider shows.
+
+Nothing here needs a cloud: the plan talks to a stand-in on the loopback that answers the three
+reads a plan makes. Terraform's working directories lie in ``tmp_path``, never in the tree.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+
+from lab.adapters.terraform import cli_environment
+from lab.fargate import TASK_SIZES
+from lab.names import repository_name, resource_name
+
+TERRAFORM = Path(__file__).parents[2] / "terraform"
+ROOTS = ("foundation", "lab")
+
+#: Terraform needs seconds; a child that hangs must not hang the run.
+DEADLINE = 300
+
+CANARY = "CanaryKeyThatMustNeverBeWrittenAnywhere123456789"
+
+
+def run(*arguments: str, cwd: Path, env: dict[str, str], stdin: str | None = None) -> str:
+    """Terraform's standard output; fails the test with everything it said unless it exits 0."""
+    done = subprocess.run(
+        ["terraform", *arguments],
+        cwd=cwd,
+        env=env,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert done.returncode == 0, f"terraform {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture
+def terraform_env(tmp_path: Path) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "TF_"))}
+    return kept | cli_environment(tmp_path) | {"TF_DATA_DIR": str(tmp_path / "data")}
+
+
+def test_format(terraform_env: dict[str, str]) -> None:
+    """The code should be formatted as ``terraform fmt`` has it."""
+    run("fmt", "-check", "-diff", "-recursive", cwd=TERRAFORM, env=terraform_env)
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_root(root: str, terraform_env: dict[str, str]) -> None:
+    """A root should initialise from its lock as it is, be valid and pass its own tests."""
+    cwd = TERRAFORM / root
+    run("init", "-input=false", "-backend=false", "-lockfile=readonly", cwd=cwd, env=terraform_env)
+    run("validate", "-no-color", cwd=cwd, env=terraform_env)
+    said = run("test", "-no-color", cwd=cwd, env=terraform_env)
+    passed = re.search(r"Success! (\d+) passed, 0 failed", said)
+    assert passed, said
+    assert int(passed[1]) == sum(
+        len(re.findall(r"^run ", file.read_text(), re.MULTILINE))
+        for file in (cwd / "tests").glob("*.tftest.hcl")
+    )
+
+
+def test_roots_share_one_lock_for_all_platforms() -> None:
+    """Both roots should lock the same provider, with hashes for every platform it exists for."""
+    locks = {(TERRAFORM / root / ".terraform.lock.hcl").read_text() for root in ROOTS}
+    assert len(locks) == 1
+    (lock,) = locks
+    # One package per platform, and the registry's manifest among the zh hashes.
+    assert len(re.findall(r'"h1:', lock)) == 14
+    assert len(re.findall(r'"zh:', lock)) == 15
+
+
+def test_mocked_lab_is_the_lab_without_its_key() -> None:
+    """No file of the lab should escape the tests, but those that mocks cannot serve."""
+    lab = (TERRAFORM / "lab").resolve()
+    files = {file.name for file in lab.glob("*.tf")}
+    mocked = list((lab / "tests" / "mocked").glob("*.tf"))
+    linked = {file.name for file in mocked if file.is_symlink()}
+    assert files - linked == {"key.tf", "backend.tf", "providers.tf"}
+    assert {file.name for file in mocked} - linked == {"key.tf"}
+    assert (lab / "tests" / "variables" / "variables.tf").samefile(lab / "variables.tf")
+    assert all(file.resolve().parent == lab for file in mocked if file.is_symlink())
+
+
+class _Cloud(BaseHTTPRequestHandler):
+    """Answers who the caller is, which zones there are, and makes the key."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        target = self.headers.get("X-Amz-Target", "")
+        action = target.rpartition(".")[2] or parse_qs(body)["Action"][0]
+        kind, answer = {
+            "GetCallerIdentity": (
+                "text/xml",
+                "<GetCallerIdentityResponse><GetCallerIdentityResult>"
+                "<Arn>arn:aws:iam::111122223333:user/test</Arn><UserId>test</UserId>"
+                "<Account>111122223333</Account>"
+                "</GetCallerIdentityResult></GetCallerIdentityResponse>",
+            ),
+            "DescribeAvailabilityZones": (
+                "text/xml",
+                "<DescribeAvailabilityZonesResponse><availabilityZoneInfo>"
+                "<item><zoneName>eu-central-1a</zoneName><zoneId>euc1-az1</zoneId></item>"
+                "<item><zoneName>eu-central-1b</zoneName><zoneId>euc1-az2</zoneId></item>"
+                "</availabilityZoneInfo></DescribeAvailabilityZonesResponse>",
+            ),
+            "GetRandomPassword": (
+                "application/x-amz-json-1.1",
+                json.dumps({"RandomPassword": CANARY}),
+            ),
+        }[action]
+        self.server.asked.append(action)  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Stay silent: pytest shows Terraform's own words."""
+
+
+@pytest.fixture
+def cloud() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Cloud)
+    server.asked = []  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def lab_copy(tmp_path: Path, terraform_env: dict[str, str], cloud: ThreadingHTTPServer) -> Path:
+    """The lab's root with its state in a local file, initialised, its cloud the stand-in."""
+    copy = tmp_path / "lab"
+    shutil.copytree(TERRAFORM / "lab", copy, ignore=shutil.ignore_patterns(".terraform", "tests"))
+    (copy / "backend_override.tf").write_text('terraform {\n  backend "local" {}\n}\n')
+    terraform_env.update(
+        AWS_ENDPOINT_URL=f"http://127.0.0.1:{cloud.server_port}",
+        AWS_ACCESS_KEY_ID="test",
+        AWS_SECRET_ACCESS_KEY="test",
+        AWS_REGION="eu-central-1",
+        AWS_EC2_METADATA_DISABLED="true",
+    )
+    run("init", "-input=false", "-lockfile=readonly", cwd=copy, env=terraform_env)
+    return copy
+
+
+def test_plan_with_the_real_provider(
+    lab_copy: Path, tmp_path: Path, terraform_env: dict[str, str], cloud: ThreadingHTTPServer
+) -> None:
+    """The example should plan; all it makes is tagged, named after the lab, and without the key."""
+    plan_file = tmp_path / "plan"
+    variables = (TERRAFORM / "lab" / "lab.example.tfvars").read_text()
+    (lab_copy / "terraform.tfvars").write_text(variables)
+    said = run(
+        "plan", "-input=false", "-no-color", f"-out={plan_file}", cwd=lab_copy, env=terraform_env
+    )
+    text = run("show", "-json", str(plan_file), cwd=lab_copy, env=terraform_env)
+    plan: dict[str, Any] = json.loads(text)
+    resources = {
+        r["address"]: r["values"] for r in plan["planned_values"]["root_module"]["resources"]
+    }
+
+    assert "GetRandomPassword" in cloud.asked  # type: ignore[attr-defined]
+    for where in (said, text, plan_file.read_bytes().decode("latin-1")):
+        assert CANARY not in where
+
+    tags = {
+        "lab:id": "demo",
+        "lab:project": "gateway-lab",
+        "lab:owner": "someone@example.com",
+        "lab:managed-by": "terraform",
+    }
+    tagged = {address: v["tags_all"] for address, v in resources.items() if "tags_all" in v}
+    assert len(tagged) == 16
+    for address, found in tagged.items():
+        assert tags.items() <= found.items(), address
+    assert [a for a, found in tagged.items() if "lab:expires-at" in found] == [
+        "aws_ecs_cluster.this"
+    ]
+
+    assert resources["aws_ecs_cluster.this"]["name"] == resource_name("demo")
+    assert resources["aws_ecs_service.this"]["name"] == resource_name("demo")
+    assert resources["aws_ecs_task_definition.this"]["family"] == resource_name("demo")
+    assert set(plan["planned_values"]["outputs"]) == {
+        "cluster_name",
+        "container_name",
+        "execution_role_arn",
+        "gateway_port",
+        "log_group_name",
+        "secret_arn",
+        "secret_name",
+        "security_group_id",
+        "service_name",
+        "subnet_ids",
+        "task_definition_arn",
+        "task_role_arn",
+        "vpc_id",
+    }
+
+
+def test_code_and_terraform_agree(lab_copy: Path, terraform_env: dict[str, str]) -> None:
+    """Task sizes and the repository's name stand in Python and in Terraform, and are the same."""
+    said = run(
+        "console",
+        "-var-file=" + str(TERRAFORM / "lab" / "lab.example.tfvars"),
+        cwd=lab_copy,
+        env=terraform_env,
+        stdin="jsonencode(local.task_sizes)\n",
+    )
+    sizes = json.loads(json.loads(said))
+    assert {int(cpu): tuple(memory) for cpu, memory in sizes.items()} == TASK_SIZES
+
+    variables = (TERRAFORM / "foundation" / "variables.tf").read_text()
+    assert f'default     = "{repository_name()}"' in variables
