@@ -7,7 +7,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 LAB ?= demo
 
-.PHONY: help demo down check test lock venv
+.PHONY: help demo down env check test lock venv
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -28,10 +28,13 @@ demo: venv ## Set everything up and bring the lab up on the local cloud
 down: venv ## Destroy every local lab, then stop what set-up started
 	@$(RUN) -m workstation down
 
+env: venv ## Print what an application needs to call LAB, for eval
+	@LAB=$(LAB) $(RUN) -m workstation env
+
 check: venv ## Lint, types, layering, unit tests
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
-	@$(VENV)/bin/mypy lab tasks flows workstation demo.py
+	@$(VENV)/bin/mypy lab tasks flows workstation deployments demo.py
 	@$(VENV)/bin/lint-imports
 	@$(RUN) -m pytest -q tests/unit
 

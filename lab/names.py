@@ -67,6 +67,16 @@ def lab_record_key(lab: str) -> str:
 FOUNDATION_STATE_KEY = "foundation/terraform.tfstate"
 
 
+def key_secret(lab: str) -> str:
+    """The Secrets Manager secret that holds the gateway's key."""
+    return f"{resource_name(lab)}/gateway-key"
+
+
+def log_group(lab: str) -> str:
+    """The gateway's CloudWatch log group."""
+    return f"/{PROJECT}/{lab}"
+
+
 def artifact_key(lab: str, what: str) -> str:
     """A Prefect artifact's key: stable for a lab, so that the UI shows its history."""
     return f"lab-{lab}-{what}"

@@ -687,8 +687,8 @@ class Cloud:
             if role["RoleName"] in {f"{name}-task", f"{name}-execution"}
         ]
 
-    def _left_in_logs(self, _: str, name: str) -> list[Leftover]:
-        groups = self._logs.describe_log_groups(logGroupNamePrefix=f"/{names.PROJECT}/")
+    def _left_in_logs(self, lab: str, _: str) -> list[Leftover]:
+        groups = self._logs.describe_log_groups(logGroupNamePrefix=names.log_group(lab))
         return [
             Leftover(
                 "log group",
@@ -696,12 +696,12 @@ class Cloud:
                 f"aws logs delete-log-group --log-group-name {group['logGroupName']}",
             )
             for group in groups["logGroups"]
-            if group["logGroupName"] in {f"/{names.PROJECT}/{name.removeprefix('gateway-lab-')}"}
+            if group["logGroupName"] == names.log_group(lab)
         ]
 
     def _left_in_secrets(self, lab: str, _: str) -> list[Leftover]:
         found = self._secrets.list_secrets(
-            Filters=[{"Key": "name", "Values": [names.resource_name(lab)]}]
+            Filters=[{"Key": "name", "Values": [names.key_secret(lab)]}]
         )["SecretList"]
         return [
             Leftover(
@@ -711,7 +711,7 @@ class Cloud:
                 f"--secret-id {secret['Name']}",
             )
             for secret in found
-            if secret["Name"].split("/")[0] == names.resource_name(lab)
+            if secret["Name"] == names.key_secret(lab)
         ]
 
 

@@ -1,0 +1,104 @@
+"""Processes of ours that outlive the command that starts them, and are found again to be stopped.
+
+A pid file holds the process's number and its start time: a number that was used again is never
+taken for ours.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.adapters.process import process_alive, wait_gone
+from lab.errors import PermanentError
+
+LAST_WORDS = 15
+STOP_SECONDS = 40.0
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A named background process whose pid file and log lie in ``folder``."""
+
+    name: str
+    folder: Path
+
+    @property
+    def log_path(self) -> Path:
+        """Where the process writes."""
+        return self.folder / f"{self.name}.log"
+
+    def pid(self) -> int | None:
+        """The process's number if it lives, else ``None``."""
+        try:
+            number, started = self._pid_path.read_text(encoding="ascii").split()
+        except (OSError, ValueError):
+            return None
+        pid = int(number)
+        return pid if process_alive(pid) and _start_time(pid) == started else None
+
+    def start(self, argv: Sequence[str], env: Mapping[str, str]) -> int:
+        """Start ``argv`` apart from this process and its terminal; return its number.
+
+        One that lives already is left as it is.
+        """
+        running = self.pid()
+        if running is not None:
+            return running
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.log_path.open("ab") as output:
+            process = subprocess.Popen(
+                list(argv),
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._pid_path.write_text(f"{process.pid} {_start_time(process.pid)}", encoding="ascii")
+        return process.pid
+
+    def check_alive(self) -> None:
+        """Raise PermanentError with the log's last lines if the process is gone."""
+        if self.pid() is None:
+            raise PermanentError(
+                f"{self.name} ended at once. Its last words:\n{self.last_words()}",
+                f"The whole log is {self.log_path}.",
+            )
+
+    def stop(self, log: Callable[[str], None]) -> None:
+        """On return the process and its group are gone. Safe when it does not run."""
+        pid = self.pid()
+        if pid is not None:
+            log(f"Stopping {self.name}")
+            os.kill(pid, signal.SIGTERM)
+            if not wait_gone(pid, STOP_SECONDS):
+                log(f"{self.name} does not end by itself; killing it")
+                os.killpg(pid, signal.SIGKILL)
+                wait_gone(pid, STOP_SECONDS)
+        self._pid_path.unlink(missing_ok=True)
+
+    def last_words(self) -> str:
+        """The end of the log."""
+        try:
+            with self.log_path.open(encoding="utf-8", errors="replace") as file:
+                return "".join(deque(file, maxlen=LAST_WORDS)).rstrip()
+        except OSError:
+            return ""
+
+    @property
+    def _pid_path(self) -> Path:
+        return self.folder / f"{self.name}.pid"
+
+
+def _start_time(pid: int) -> str:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+    return stat.rsplit(")", 1)[-1].split()[19]

@@ -1,0 +1,53 @@
+"""Everything away: each local lab through ``lab-down``, then what set-up started."""
+
+from __future__ import annotations
+
+import boto3
+from rich.console import Console
+
+from lab import names
+from lab.adapters.aws import Cloud
+from workstation import localcloud, prefect
+from workstation.setup import set_up, take_down
+from workstation.targets import LOCAL_CREDENTIALS, environment_of
+from workstation.view import follow
+
+
+def bring_down(console: Console) -> int:
+    """Exit code 0 once nothing is left. Safe when nothing runs, and again after a failure.
+
+    A lab that could not be destroyed keeps the local cloud running, so that it can be looked at.
+    """
+
+    def log(text: str) -> None:
+        console.print(f"[dim]·[/] {text}", soft_wrap=True)
+
+    labs = _labs() if localcloud.is_answering() else []
+    if labs:
+        set_up("local", log)
+    failed = [lab for lab in labs if not _down(lab, console)]
+    if failed:
+        console.print(
+            f"[red]✗[/] Not destroyed: {', '.join(failed)}. The local cloud is left running; see "
+            f"{prefect.ui_url()}, then run `make down` again."
+        )
+        return 1
+    take_down(log)
+    console.print("[green]✓[/] Nothing is left.")
+    return 0
+
+
+def _labs() -> list[str]:
+    with environment_of("local", LOCAL_CREDENTIALS):
+        cloud = Cloud(boto3.Session(region_name=localcloud.REGION))
+        account, _ = cloud.account()
+        return cloud.list_labs(names.state_bucket(account, localcloud.REGION))
+
+
+def _down(lab: str, console: Console) -> bool:
+    with prefect.Api() as api:
+        run_id = api.start_run("lab-down/local", {"lab": lab}, [f"lab:{lab}"])
+        run = follow(api, run_id, f"Lab {lab} down", console)
+    if run["state_type"] != "COMPLETED":
+        console.print(f"[red]✗[/] {run['state_name']}: {run.get('state_message')}", markup=True)
+    return bool(run["state_type"] == "COMPLETED")

@@ -1,0 +1,263 @@
+"""Prefect on this machine: server, worker and deployments, started, found again and stopped.
+
+Talks to the server through its REST API, since importing Prefect costs seconds. Nothing is shared
+with a Prefect that the user may have: profile, database and port are the project's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from lab.errors import InvalidInputError, PermanentError, TransientError
+from lab.settings import ROOT
+from lab.waiting import wait_for
+from workstation.daemons import Daemon
+from workstation.targets import lab_home, template_values
+
+Log = Callable[[str], None]
+
+WORK_POOL = "gateway-lab"
+SERVER_SECONDS = 180.0
+WORKER_SECONDS = 120.0
+_PREFECT = (sys.executable, "-m", "prefect")
+_FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+def port() -> int:
+    """The server's port: LAB_PREFECT_PORT or 4200."""
+    text = os.environ.get("LAB_PREFECT_PORT", "4200")
+    if not text.isdigit() or not 1024 <= int(text) <= 65535:
+        raise InvalidInputError(
+            f"LAB_PREFECT_PORT {text!r} is not a port; allowed are 1024 to 65535",
+            "Give a free port, or unset LAB_PREFECT_PORT.",
+        )
+    return int(text)
+
+
+def ui_url() -> str:
+    """Where a person looks."""
+    return f"http://127.0.0.1:{port()}"
+
+
+def api_url() -> str:
+    """Where programs ask."""
+    return f"{ui_url()}/api"
+
+
+def prefect_environment() -> dict[str, str]:
+    """Ours, with what makes Prefect the project's own."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    return {
+        **kept,
+        **template_values(),
+        "PREFECT_HOME": str(lab_home() / "prefect"),
+        "PREFECT_API_URL": api_url(),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_CLI_PROMPT": "false",
+        # A lab is waited for: the default of ten seconds would be its longest stage.
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+def start_server(log: Log) -> None:
+    """On return the project's server answers. One that answers already is left alone."""
+    server = _server()
+    if server.pid() is None:
+        _check_port_free()
+        log(f"Starting the Prefect server at {ui_url()}")
+        server.start(
+            [*_PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port())],
+            prefect_environment(),
+        )
+
+    def answers() -> bool | None:
+        server.check_alive()
+        return True if _healthy() else None
+
+    wait_for("the Prefect server", answers, deadline=SERVER_SECONDS, log=log)
+
+
+def register(log: Log) -> None:
+    """On return the server has the deployments as the files say; unchanged files cost nothing."""
+    stamp = lab_home() / "prefect" / "registered"
+    identity = _identity()
+    with Api() as api:
+        if stamp.exists() and stamp.read_text() == identity and api.deployment("lab-up/local"):
+            return
+    log("Registering the deployments")
+    done = subprocess.run(
+        [sys.executable, "-m", "deployments.register"],
+        cwd=ROOT,
+        env=prefect_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (lab_home() / "prefect" / "register.log").write_text(done.stdout + done.stderr)
+    if done.returncode != 0:
+        raise PermanentError(
+            f"the deployments could not be registered:\n{(done.stdout + done.stderr)[-3000:]}",
+            "Correct prefect.yaml and run the command again.",
+        )
+    stamp.write_text(identity)
+
+
+def start_worker(log: Log) -> None:
+    """On return a worker of the project polls the work pool."""
+    worker = _worker()
+    if worker.pid() is None:
+        log("Starting the worker")
+        worker.start(
+            [*_PREFECT, "worker", "start", "--pool", WORK_POOL, "--type", "process"],
+            prefect_environment(),
+        )
+
+    def polls() -> bool | None:
+        worker.check_alive()
+        with Api() as api:
+            return True if api.workers_online(WORK_POOL) else None
+
+    wait_for("the worker", polls, deadline=WORKER_SECONDS, log=log)
+
+
+def stop(log: Log) -> None:
+    """On return neither worker nor server of the project runs. Safe when none does."""
+    _worker().stop(log)
+    _server().stop(log)
+
+
+def is_running() -> bool:
+    """Whether the project's server runs and answers."""
+    return _server().pid() is not None and _healthy()
+
+
+class Api:
+    """The few questions that the workstation asks the server. Close it, or use it in a `with`."""
+
+    def __init__(self) -> None:
+        self._client = httpx.Client(base_url=api_url(), timeout=30.0)
+
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        try:
+            response = self._client.request(method, path, json=body)
+        except httpx.HTTPError as error:
+            raise TransientError(
+                f"the Prefect server does not answer: {error}", "See `make demo`."
+            ) from error
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return None
+        if response.status_code in {409, 422}:
+            raise InvalidInputError(f"Prefect refuses: {response.text[:1000]}")
+        if response.is_error:
+            raise TransientError(f"the Prefect server answered {response.status_code} to {path}")
+        return response.json() if response.content else None
+
+    def deployment(self, name: str) -> dict[str, Any] | None:
+        """The deployment ``flow/name``, or ``None``."""
+        found: dict[str, Any] | None = self._ask("GET", f"/deployments/name/{name}")
+        return found
+
+    def workers_online(self, pool: str) -> bool:
+        """Whether a worker of ``pool`` has just been heard."""
+        found = self._ask("POST", f"/work_pools/{pool}/workers/filter", {"limit": 50}) or []
+        return any(worker.get("status") == "ONLINE" for worker in found)
+
+    def start_run(self, deployment: str, parameters: dict[str, Any], tags: list[str]) -> str:
+        """Create a run of ``deployment`` to start now; return its ID."""
+        found = self.deployment(deployment)
+        if found is None:
+            raise PermanentError(f"there is no deployment {deployment}", "Run `make demo`.")
+        body = {"parameters": parameters, "tags": tags, "state": {"type": "SCHEDULED"}}
+        return str(self._ask("POST", f"/deployments/{found['id']}/create_flow_run", body)["id"])
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """The flow run; PermanentError if it is gone."""
+        found: dict[str, Any] | None = self._ask("GET", f"/flow_runs/{run_id}")
+        if found is None:
+            raise PermanentError(f"the run {run_id} is gone", "It was deleted in Prefect.")
+        return found
+
+    def task_runs(self, run_id: str) -> list[dict[str, Any]]:
+        """The run's task runs, oldest first."""
+        body = {"flow_runs": {"id": {"any_": [run_id]}}, "limit": 200}
+        found: list[dict[str, Any]] = self._ask("POST", "/task_runs/filter", body) or []
+        return sorted(found, key=lambda t: t.get("start_time") or t["created"])
+
+    def logs(self, run_id: str, offset: int) -> list[dict[str, Any]]:
+        """The run's log lines from ``offset`` on, oldest first."""
+        body = {
+            "logs": {"flow_run_id": {"any_": [run_id]}},
+            "sort": "TIMESTAMP_ASC",
+            "offset": offset,
+            "limit": 200,
+        }
+        found: list[dict[str, Any]] = self._ask("POST", "/logs/filter", body) or []
+        return found
+
+    def cancel(self, run_id: str) -> None:
+        """Ask for the run's cancellation; the worker ends it."""
+        state = {"type": "CANCELLING", "name": "Cancelling"}
+        self._ask("POST", f"/flow_runs/{run_id}/set_state", {"state": state, "force": False})
+
+    def final_states(self, run_id: str, every: float = 0.5) -> Iterator[dict[str, Any]]:
+        """The run, again and again, until (and with) its final state."""
+        while True:
+            run = self.run(run_id)
+            yield run
+            if run["state_type"] in _FINAL:
+                return
+            time.sleep(every)
+
+
+def _server() -> Daemon:
+    return Daemon("prefect-server", lab_home() / "prefect")
+
+
+def _worker() -> Daemon:
+    return Daemon("prefect-worker", lab_home() / "prefect")
+
+
+def _healthy() -> bool:
+    try:
+        return httpx.get(f"{api_url()}/health", timeout=5.0).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def _check_port_free() -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port()))
+        except OSError as error:
+            raise PermanentError(
+                f"port {port()} of 127.0.0.1 is in use by another program",
+                "End that program, or choose a port: LAB_PREFECT_PORT=4201 make demo",
+            ) from error
+
+
+def _identity() -> str:
+    """A hash of everything that a registration reads: the file and every flow's signature."""
+    whole = hashlib.sha256(repr(sorted(template_values().items())).encode())
+    files = [ROOT / "prefect.yaml", *sorted(Path(ROOT).glob("flows/*.py"))]
+    files += [*sorted(Path(ROOT).glob("deployments/*.py")), ROOT / "lab" / "spec.py"]
+    for path in files:
+        whole.update(path.read_bytes())
+    return whole.hexdigest()

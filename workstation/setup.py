@@ -1,0 +1,54 @@
+"""Everything this machine needs before ``lab-up`` can run, made in as few steps as there can be.
+
+What was started here is stopped by :func:`take_down`; what was there before is left alone.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from lab.errors import PermanentError
+from workstation import prefect
+from workstation.engine import ensure_engine, stop_engine
+from workstation.localcloud import start_local_cloud, stop_local_cloud
+from workstation.targets import lab_home
+
+Log = Callable[[str], None]
+
+
+def check_platform() -> None:
+    """Raise PermanentError on anything but Linux."""
+    if platform.system() != "Linux":
+        raise PermanentError(
+            f"this runs on Linux only, not on {platform.system()}",
+            "Use a Linux machine or virtual machine with Python 3.11 and Terraform.",
+        )
+
+
+def set_up(target: str, log: Log) -> None:
+    """On return the engine, Prefect and, for the local target, the local cloud are ready."""
+    check_platform()
+    home = lab_home()
+    home.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        orchestration = pool.submit(_start_prefect, log)
+        ensure_engine(home, log)
+        if target == "local":
+            start_local_cloud(home, log)
+        orchestration.result()
+
+
+def take_down(log: Log) -> None:
+    """On return nothing that :func:`set_up` started runs any more. Safe when nothing runs."""
+    home = lab_home()
+    prefect.stop(log)
+    stop_local_cloud(home, log, forget=True)
+    stop_engine(home, log)
+
+
+def _start_prefect(log: Log) -> None:
+    prefect.start_server(log)
+    prefect.register(log)
+    prefect.start_worker(log)

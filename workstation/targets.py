@@ -1,0 +1,68 @@
+"""A target's environment as ``prefect.yaml`` gives it: the one place where it is written down."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from lab.errors import InvalidInputError
+from lab.settings import ROOT
+
+#: What the local cloud takes for credentials; it accepts any and they open nothing else.
+LOCAL_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
+
+
+def lab_home() -> Path:
+    """Where state that is not code lives: LAB_HOME, or ``.lab`` in the project."""
+    return Path(os.environ.get("LAB_HOME") or ROOT / ".lab").resolve()
+
+
+def template_values() -> dict[str, str]:
+    """What ``{{ $NAME }}`` in ``prefect.yaml`` stands for on this machine."""
+    return {"LAB_ROOT": str(ROOT), "LAB_HOME": str(lab_home())}
+
+
+def target_names() -> list[str]:
+    """Every target that ``lab-up`` is deployed for."""
+    return sorted(_environments())
+
+
+def target_environment(target: str) -> dict[str, str]:
+    """The environment of the flows of ``target``; InvalidInputError for an unknown target."""
+    environments = _environments()
+    if target not in environments:
+        raise InvalidInputError(
+            f"unknown target {target!r}; allowed: {', '.join(sorted(environments))}",
+            "Choose one with --target.",
+        )
+    values = template_values()
+    return {
+        name: re.sub(r"\{\{ \$(\w+) \}\}", lambda m: values[m[1]], str(value))
+        for name, value in environments[target].items()
+    }
+
+
+@contextmanager
+def environment_of(target: str, extra: Mapping[str, str]) -> Iterator[None]:
+    """Within this block this process has the environment of ``target``, and ``extra``."""
+    before = dict(os.environ)
+    os.environ.update({**target_environment(target), **extra})
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _environments() -> dict[str, dict[str, str]]:
+    config = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
+    return {
+        deployment["name"]: deployment["work_pool"]["job_variables"]["env"]
+        for deployment in config["deployments"]
+        if deployment["entrypoint"].startswith("flows/lab_up.py:")
+    }

@@ -1,0 +1,112 @@
+"""The main job as a person starts it: set-up, ``lab-up`` through Prefect, and what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from rich.console import Console
+
+from lab.catalog import load_catalog
+from lab.errors import LabError
+from lab.report import LabReport, read_report
+from lab.settings import Settings
+from lab.spec import LabSpec, read_spec
+from workstation import prefect
+from workstation.setup import check_platform, set_up
+from workstation.targets import lab_home, target_environment, target_names
+from workstation.view import follow, show_report
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line of ``demo.py`` and ``demo.sh``."""
+    parser = argparse.ArgumentParser(
+        prog="demo", description="Bring a gateway lab up and ask every model."
+    )
+    parser.add_argument("--lab", default="demo", help="the lab's name (default: demo)")
+    parser.add_argument("--ttl", default="2h", help="destroyed after, as in 45m or 1h30m (2h)")
+    parser.add_argument("--models", help="aliases, with commas between (default: those on)")
+    parser.add_argument(
+        "--target", default="local", metavar="|".join(target_names()), help="where (default: local)"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit code 0 only if the lab is up and every model answered; 2 for a refused value."""
+    console = Console(highlight=False)
+    options = parse(arguments)
+    try:
+        spec = _checked_spec(options)
+        return bring_up(spec, options.target, console)
+    except LabError as error:
+        Console(stderr=True, highlight=False).print(f"[red]✗[/] {error}", soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        console.print("Interrupted.")
+        return 130
+
+
+def bring_up(spec: LabSpec, target: str, console: Console) -> int:
+    """Set up, run ``lab-up/<target>`` and show it; the exit code."""
+    set_up(target, lambda text: console.print(f"[dim]·[/] {text}", soft_wrap=True))
+    parameters = {"spec": spec.model_dump(mode="json", exclude_none=True)}
+    deployment = f"lab-up/{target}"
+    with prefect.Api() as api:
+        run_id = api.start_run(deployment, parameters, [f"lab:{spec.lab}"])
+        console.print(
+            f"prefect deployment run '{deployment}' ({prefect.ui_url()}/runs/flow-run/{run_id})"
+        )
+        try:
+            run = follow(api, run_id, f"Lab {spec.lab} up", console)
+        except KeyboardInterrupt:
+            _cancel(api, run_id, spec.lab, console)
+            return 130
+    report = read_report(lab_home() / "labs" / spec.lab)
+    if report:
+        show_report(report, prefect.ui_url(), console)
+    return _verdict(run, report, console)
+
+
+def _checked_spec(options: argparse.Namespace) -> LabSpec:
+    """The spec of the command line; every value refused here costs nothing."""
+    check_platform()
+    target_environment(options.target)
+    values: dict[str, object] = {"lab": options.lab, "ttl": options.ttl}
+    if options.models is not None:
+        values["models"] = [alias for alias in options.models.split(",") if alias]
+    spec = read_spec(values)
+    load_catalog(Settings().catalog_path).choose(spec.models)
+    return spec
+
+
+def _cancel(api: prefect.Api, run_id: str, lab: str, console: Console) -> None:
+    """A Ctrl-C cancels the run and waits until it ended, so that Terraform releases its lock."""
+    console.print("Cancelling; Terraform finishes what it has begun. Ctrl-C again leaves it to it.")
+    api.cancel(run_id)
+
+    def leave(_: int, __: FrameType | None) -> None:
+        sys.exit(130)
+
+    signal.signal(signal.SIGINT, leave)
+    for run in api.final_states(run_id):
+        if run["state_type"] == "CANCELLED":
+            break
+    console.print(
+        f"Cancelled. What exists of lab {lab} stays until its end; run the same command to go on, "
+        "or `make down` to remove it."
+    )
+
+
+def _verdict(run: dict[str, object], report: LabReport | None, console: Console) -> int:
+    if run["state_type"] == "COMPLETED" and report and report.passed:
+        console.print("[green]✓[/] The lab is up and every model answered.")
+        return 0
+    why = report.error if report and report.error else run.get("state_message") or run["state_name"]
+    Console(stderr=True, highlight=False).print(
+        f"[red]✗[/] lab-up ended as {run['state_name']}: {why}", soft_wrap=True, markup=True
+    )
+    return 1

@@ -1,0 +1,174 @@
+"""What a run looks like in a terminal: each stage live while it runs, then the tables.
+
+On a terminal the table redraws itself; elsewhere (a log file, CI) each change is one line.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from lab.durations import format_duration, now
+from lab.report import LabReport, Verdict, model_rows
+from workstation.prefect import Api
+
+_SIGNS = {
+    "COMPLETED": ("✓", "green"),
+    "FAILED": ("✗", "red"),
+    "CRASHED": ("✗", "red"),
+    "CANCELLED": ("✗", "red"),
+    "CANCELLING": ("…", "yellow"),
+    "RUNNING": ("●", "cyan"),
+}
+_BAR_WIDTH = 40
+
+
+def follow(api: Api, run_id: str, title: str, console: Console) -> dict[str, Any]:
+    """Show the run until it ended; return it in its final state."""
+    view = _RunView(api, run_id, title)
+    run: dict[str, Any] = {}
+    if console.is_terminal:
+        with Live(view, console=console, refresh_per_second=8, transient=False):
+            for run in api.final_states(run_id):
+                view.update(run)
+        return run
+    for run in api.final_states(run_id):
+        for line in view.update(run):
+            console.print(line, highlight=False, markup=False)
+    return run
+
+
+class _RunView:
+    """The state of a run, drawn by rich whenever it refreshes."""
+
+    def __init__(self, api: Api, run_id: str, title: str) -> None:
+        self._api, self._run_id, self._title = api, run_id, title
+        self._tasks: list[dict[str, Any]] = []
+        self._states: dict[str, str] = {}
+        self._last_line: dict[str, str] = {}
+        self._seen = 0
+        self._run: dict[str, Any] = {}
+        self._spinner = Spinner("dots")
+
+    def update(self, run: dict[str, Any]) -> list[str]:
+        """Read what is new; return it as lines for a place that cannot redraw."""
+        lines = []
+        if self._run.get("state_name") != run["state_name"]:
+            lines.append(f"{self._title}: {run['state_name'].lower()}")
+        self._run = run
+        self._tasks = self._api.task_runs(self._run_id)
+        for task in self._tasks:
+            if self._states.get(task["id"]) != task["state_name"]:
+                self._states[task["id"]] = task["state_name"]
+                lines.append(f"  {task['name']}: {task['state_name'].lower()}{_took(task)}")
+        for record in self._api.logs(self._run_id, self._seen):
+            self._seen += 1
+            if record.get("task_run_id"):
+                first = (record["message"].splitlines() or [""])[0]
+                self._last_line[record["task_run_id"]] = first
+        return lines
+
+    def __rich__(self) -> RenderableType:
+        table = Table(box=None, padding=(0, 1), show_header=False, expand=True)
+        table.add_column(width=1)
+        table.add_column(no_wrap=True)
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis", style="dim")
+        for task in self._tasks:
+            sign, colour = _SIGNS.get(task["state_type"], ("·", "dim"))
+            running = task["state_type"] == "RUNNING"
+            said = self._last_line.get(task["id"], "") if running else ""
+            table.add_row(
+                self._spinner if running else Text(sign, style=colour),
+                Text(task["name"], style=colour if not running else "bold"),
+                _elapsed(task),
+                said,
+            )
+        state = self._run.get("state_name", "scheduled").lower()
+        waiting = "waiting for the worker" if not self._tasks and state != "running" else ""
+        return Group(Text(f"{self._title}: {state} {waiting}", style="bold"), table)
+
+
+def _elapsed(task: dict[str, Any]) -> str:
+    if task["state_type"] == "RUNNING" and task.get("start_time"):
+        started = datetime.fromisoformat(task["start_time"])
+        return f"{(datetime.now(UTC) - started).total_seconds():.0f} s"
+    seconds = task.get("total_run_time") or 0.0
+    return f"{seconds:.1f} s" if task["state_type"] in _SIGNS else ""
+
+
+def _took(task: dict[str, Any]) -> str:
+    ended = task["state_type"] in {"COMPLETED", "FAILED", "CRASHED"}
+    return f" ({task.get('total_run_time') or 0.0:.1f} s)" if ended else ""
+
+
+def show_report(report: LabReport, ui: str, console: Console) -> None:
+    """The models, the stages, where the lab answers, how to call it, and when it ends."""
+    if report.models:
+        console.print(_model_table(report))
+    if report.stages:
+        console.print(_stage_table(report))
+    if report.endpoint and report.models:
+        console.print(_usage(report))
+    left = format_duration(report.expires_at - now())
+    console.print(f"Prefect UI   {ui}", highlight=False)
+    console.print(f"Destroyed at {report.expires_at:%Y-%m-%d %H:%M:%S} UTC (in {left})")
+
+
+def _model_table(report: LabReport) -> Table:
+    table = Table(title=f"Models of lab {report.lab}", title_justify="left")
+    rows = model_rows(report)
+    columns = [c for c in rows[0] if c != "error" or any(row["error"] for row in rows)]
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row, model in zip(rows, report.models, strict=True):
+        good = model.verdict is Verdict.OK
+        table.add_row(*(str(row[c]) for c in columns), style=None if good else "red")
+    return table
+
+
+def _stage_table(report: LabReport) -> Table:
+    table = Table(title="Stages", title_justify="left")
+    for column in ("stage", "seconds", "when"):
+        table.add_column(column, justify="right" if column == "seconds" else "left")
+    origin = min(s.started_at for s in report.stages)
+    ends = [(s.started_at - origin).total_seconds() + s.seconds for s in report.stages]
+    scale = _BAR_WIDTH / max(*ends, 1.0)
+    for stage, end in zip(report.stages, ends, strict=True):
+        before = round((end - stage.seconds) * scale)
+        bar = "█" * max(1, round(stage.seconds * scale))
+        table.add_row(
+            stage.name,
+            f"{stage.seconds:.1f}",
+            Text(" " * before + bar, style="red" if stage.failed else "cyan"),
+        )
+    table.add_section()
+    table.add_row("all", f"{max(ends):.1f}", "")
+    return table
+
+
+def _usage(report: LabReport) -> Panel:
+    alias = report.models[0].alias
+    question = json.dumps(
+        {"model": alias, "messages": [{"role": "user", "content": "Hello"}]}, ensure_ascii=False
+    )
+    text = f"""eval "$(LAB={report.lab} LAB_TARGET={report.target} make -s env)"
+
+curl "$OPENAI_BASE_URL/chat/completions" -H "Authorization: Bearer $OPENAI_API_KEY" \\
+  -H "Content-Type: application/json" -d '{question}'
+
+python3 - <<'PYTHON'
+from openai import OpenAI
+answer = OpenAI().chat.completions.create(
+    model="{alias}", messages=[{{"role": "user", "content": "Hello"}}])
+print(answer.choices[0].message.content)
+PYTHON"""
+    return Panel(Text(text), title=f"{report.endpoint}/v1", title_align="left", expand=False)
