@@ -42,7 +42,7 @@ class Model(BaseModel):
     alias: str = Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?$")
     model_id: str = Field(pattern=r"^[a-z0-9-]+\.[A-Za-z0-9.:-]+$")
     provider: str = Field(min_length=1)
-    on: bool = False
+    enabled: bool = False
     inference_profile: InferenceProfile | None = None
     litellm: dict[str, Any] = Field(default_factory=dict)
     probe: Probe = Probe()
@@ -70,15 +70,15 @@ class Catalog(BaseModel):
         return self
 
     def choose(self, aliases: list[str] | None) -> list[Model]:
-        """The models named by ``aliases``, in that order; ``None`` means those that are on.
+        """The models named by ``aliases``, in that order; ``None`` means the enabled ones.
 
         Raises InvalidInputError for an unknown alias, and where nothing would be served.
         """
         if aliases is None:
-            chosen = [m for m in self.models if m.on]
+            chosen = [m for m in self.models if m.enabled]
             if not chosen:
                 raise InvalidInputError(
-                    "no model of the catalogue is on", "Set `on: true`, or name models."
+                    "no model of the catalogue is enabled", "Set `enabled: true`, or name models."
                 )
             return chosen
         known = {m.alias: m for m in self.models}

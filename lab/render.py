@@ -32,7 +32,12 @@ def litellm_config(models: list[Model]) -> str:
         "model_list": [
             {
                 "model_name": model.alias,
-                "litellm_params": {"model": f"bedrock/{model.invoked_id}", **model.litellm},
+                # Bedrock's Converse serves every model in one form; without the word, LiteLLM
+                # takes some models' own forms, which do not all count the prompt's tokens.
+                "litellm_params": {
+                    "model": f"bedrock/converse/{model.invoked_id}",
+                    **model.litellm,
+                },
             }
             for model in models
         ],
@@ -60,6 +65,4 @@ def terraform_models(models: list[Model]) -> dict[str, dict[str, Any]]:
 
 def validation_cases(models: list[Model]) -> list[ValidationCase]:
     """One case per model, in the order of ``models``."""
-    return [
-        ValidationCase(alias=m.alias, model_id=m.invoked_id, probe=m.probe) for m in models
-    ]
+    return [ValidationCase(alias=m.alias, model_id=m.invoked_id, probe=m.probe) for m in models]

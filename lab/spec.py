@@ -87,7 +87,7 @@ class LabSpec(BaseModel):
     ] = "2h"
     models: Annotated[
         list[str] | None,
-        Field(description="Aliases of config/models.yaml. Empty: those on by default."),
+        Field(description="Aliases of config/models.yaml. Empty: those enabled there."),
         AfterValidator(lambda v: v if v is None else _told(_check_models)(v)),
     ] = None
     cpu: Annotated[int, Field(description="CPU units of the task; 1024 are one vCPU.")] = 1024
