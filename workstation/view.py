@@ -126,9 +126,11 @@ def show_report(report: LabReport, ui: str, console: Console) -> None:
 def _model_table(report: LabReport) -> Table:
     table = Table(title=f"Models of lab {report.lab}", title_justify="left")
     rows = model_rows(report)
-    columns = [c for c in rows[0] if c != "error" or any(row["error"] for row in rows)]
+    columns = ["model", "verdict", "first token", "total", "tokens"]
+    if any(row["error"] for row in rows):
+        columns.append("error")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column != "error")
     for row, model in zip(rows, report.models, strict=True):
         good = model.verdict is Verdict.OK
         table.add_row(*(str(row[c]) for c in columns), style=None if good else "red")
