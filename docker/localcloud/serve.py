@@ -12,12 +12,13 @@ import hashlib
 import logging
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import ministack.app as cloud
 from ministack.core import persistence
 from ministack.core.responses import AccountRegionScopedDict
-from ministack.services import ecr
+from ministack.services import ecr, ecs
 
 # A save waits until nothing has changed for this long, but no longer than the second.
 QUIET_SECONDS = 1.0
@@ -106,11 +107,23 @@ class LayerStore:
         self._load_state(data)
 
 
+def load_containers(data: dict, load: Callable[[dict], None] = ecs.load_persisted_state) -> None:
+    """Restore ECS with its old tasks as ECS shows tasks that are gone: not wanted any more.
+
+    MiniStack stops them but goes on listing them beside those that take their place.
+    """
+    for task in data.get("tasks", AccountRegionScopedDict())._data.values():
+        task["desiredStatus"] = "STOPPED"
+        task.setdefault("stoppedReason", "The local cloud was restarted")
+    load(data)
+
+
 def main() -> None:
     """Serve until told to stop, then save and return."""
     keeper = Keeper()
     store = LayerStore(Path(os.environ["STATE_DIR"]).parent / "layers")
     ecr.get_state, ecr.load_persisted_state = store.get_state, store.load_state
+    ecs.load_persisted_state = load_containers
     cloud.save_all = keeper.save
     serve = cloud.app
 
