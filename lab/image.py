@@ -29,6 +29,8 @@ SITE_PATH = "/opt/gateway/site"
 CONFIG_PATH = "/opt/gateway/config.yaml"
 HEALTHCHECK_COMMAND = ("python3", "-I", "/opt/gateway/healthcheck.py")
 
+# The time of every file in a context, as the build gives it to what it installs.
+TIMESTAMP = 1_700_000_000
 PLATFORMS = {"x86_64": "linux/amd64", "arm64": "linux/arm64"}
 TAG_LENGTH = 24
 
@@ -104,6 +106,10 @@ def prepare_context(
         _link(wheel, target / "wheels" / wheel.name)
     if config_text is not None:
         (target / CONFIG_NAME).write_text(config_text, encoding="utf-8")
+    for path in (*target.glob("*"), *(target / "build").glob("*")):
+        # The same for everyone, so that two builds of the same inputs have equal files.
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        os.utime(path, (TIMESTAMP, TIMESTAMP))
     return target
 
 

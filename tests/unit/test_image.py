@@ -102,6 +102,10 @@ def test_the_context_should_hold_the_inputs_and_nothing_else(
     found = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
     assert found == {*FILES, "build/install.py", f"wheels/{wheel.name}", "config.yaml"}
     assert (target / "config.yaml").read_text() == "models: []"
+    copied = [path for path in target.rglob("*") if path.is_file() and path.suffix != ".whl"]
+    assert {(path.stat().st_mtime, path.stat().st_mode & 0o777) for path in copied} == {
+        (image.TIMESTAMP, 0o644)
+    }
 
 
 def test_the_build_should_have_no_network_and_pull_nothing() -> None:
