@@ -13,13 +13,18 @@ DURATION_PATTERN = r"^(?=\d)(?:\d+d)?(?:\d+h)?(?:\d+m)?(?:\d+s)?$"
 
 def parse_duration(text: str) -> timedelta:
     """Read ``1d2h30m15s`` (any part may be left out); raises InvalidInputError for all else."""
-    if not re.match(DURATION_PATTERN, text):
+    try:
+        if not re.fullmatch(DURATION_PATTERN, text, re.ASCII):
+            raise ValueError
+        parts = re.findall(r"(\d+)([dhms])", text)
+        return timedelta(seconds=sum(int(n) * _UNITS[u] for n, u in parts))
+    except (ValueError, OverflowError) as error:
+        shown = text if len(text) <= 40 else f"{text[:40]}…"
         raise InvalidInputError(
-            f"{text!r} is not a length of time: write days, hours, minutes and seconds such as "
+            f"{shown!r} is not a length of time: write days, hours, minutes and seconds such as "
             "'45m', '1h30m' or '2d'",
             "Give a whole number and a unit of d, h, m or s.",
-        )
-    return timedelta(seconds=sum(int(n) * _UNITS[u] for n, u in re.findall(r"(\d+)([dhms])", text)))
+        ) from error
 
 
 def format_duration(value: timedelta | float) -> str:

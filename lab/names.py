@@ -25,7 +25,7 @@ TAG_EXPIRES_AT = "lab:expires-at"
 
 def check_lab_name(name: str) -> str:
     """Return ``name`` if AWS accepts every name derived from it, else raise InvalidInputError."""
-    if len(name) <= LAB_NAME_MAX and re.match(LAB_NAME_PATTERN, name):
+    if len(name) <= LAB_NAME_MAX and re.fullmatch(LAB_NAME_PATTERN, name):
         return name
     raise InvalidInputError(
         f"lab name {name!r} is not allowed: 2 to {LAB_NAME_MAX} lower-case letters, digits and "

@@ -6,6 +6,7 @@ only by their environment (``LAB_...`` variables, see ``prefect.yaml``).
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -51,8 +52,8 @@ class Settings(BaseSettings):
         default=None, description="The deployer's public address; unset: ask `address_sources`."
     )
     address_sources: Annotated[tuple[str, ...], NoDecode] = ADDRESS_SOURCES
-    container_environment: dict[str, str] = Field(
-        default_factory=dict, description="Further environment of the gateway's container."
+    container_environment: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict, description="Further environment of the gateway's container, as JSON."
     )
     rollout_deadline: timedelta = timedelta(minutes=10)
     terraform_deadline: timedelta = timedelta(minutes=20)
@@ -61,7 +62,14 @@ class Settings(BaseSettings):
     @field_validator("address_sources", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(value.split(",")) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+
+    @field_validator("container_environment", mode="before")
+    @classmethod
+    def _from_json(cls, value: object) -> object:
+        return json.loads(value) if isinstance(value, str) else value
 
     @field_validator("deployer_address")
     @classmethod
@@ -76,7 +84,7 @@ class Settings(BaseSettings):
     @field_validator("region")
     @classmethod
     def _region_form(cls, value: str) -> str:
-        if not re.match(r"^[a-z]{2}(-[a-z]+)+-\d$", value):
+        if not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", value):
             raise ValueError(f"{value!r} is not an AWS region, such as 'us-east-1'")
         return value
 
@@ -95,7 +103,8 @@ def read_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
+        told = (line.partition(":") for line in describe_validation(error))
         raise InvalidInputError(
-            "; ".join(f"LAB_{line[0].upper() + line[1:]}" for line in describe_validation(error)),
+            "; ".join(f"LAB_{field.upper()}:{said}" for field, _, said in told),
             "Correct the variable in the deployment's job variables or your environment.",
         ) from error
