@@ -1,0 +1,122 @@
+"""Where labs run comes from the environment, and what is wrong with it is told by variable."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from lab.errors import InvalidInputError
+from lab.fargate import Architecture
+from lab.settings import ADDRESS_SOURCES, Settings, read_settings
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> str:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidInputError) as caught:
+        read_settings()
+    assert "variable" in caught.value.hint
+    return caught.value.message
+
+
+def test_defaults_suit_aws() -> None:
+    """should need nothing set on AWS: no dummy, no endpoint, no address of somebody else"""
+    settings = read_settings()
+    assert settings.target == "aws"
+    assert settings.registry_host is None
+    assert settings.deployer_address is None
+    assert settings.container_environment == {}
+    assert settings.address_sources == ADDRESS_SOURCES
+    assert settings.architecture is Architecture.X86_64
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "us-gov-west-1", "ap-southeast-7"])
+def test_takes_what_is_formed_like_a_region(monkeypatch: pytest.MonkeyPatch, region: str) -> None:
+    """should know no list of regions here"""
+    monkeypatch.setenv("LAB_REGION", region)
+    assert read_settings().region == region
+
+
+@pytest.mark.parametrize(
+    "region", ["", "us-east", "us-east-1a", "US-EAST-1", "Frankfurt", "us_east_1", "us-east-1\n"]
+)
+def test_refuses_what_is_not_formed_like_a_region(
+    monkeypatch: pytest.MonkeyPatch, region: str
+) -> None:
+    """should name the variable, the value and an example"""
+    said = refusal(monkeypatch, "LAB_REGION", region)
+    assert "LAB_REGION" in said
+    assert repr(region) in said
+    assert "'us-east-1'" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LAB_ARCHITECTURE", "sparc"),
+        ("LAB_PUBLIC_BASE_IMAGE", "perhaps"),
+        ("LAB_ROLLOUT_DEADLINE", "soon"),
+        ("LAB_DEPLOYER_ADDRESS", "10.0.0.1"),
+        ("LAB_DEPLOYER_ADDRESS", "0.0.0.0/0"),
+        ("LAB_CONTAINER_ENVIRONMENT", "{"),
+        ("LAB_CONTAINER_ENVIRONMENT", '["A"]'),
+        ("LAB_CONTAINER_ENVIRONMENT", '{"A": 1}'),
+    ],
+)
+def test_names_the_refused_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """should name the variable as people set it, and be an error of ours, never a traceback"""
+    assert name in refusal(monkeypatch, name, value)
+
+
+def test_tells_every_refused_variable_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """should not make people correct one variable per try"""
+    monkeypatch.setenv("LAB_ARCHITECTURE", "sparc")
+    said = refusal(monkeypatch, "LAB_REGION", "x")
+    assert "LAB_ARCHITECTURE" in said
+    assert "LAB_REGION" in said
+
+
+def test_container_environment_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """should read the container's environment from one JSON object of texts"""
+    monkeypatch.setenv("LAB_CONTAINER_ENVIRONMENT", '{"A": "1", "B": "x=y"}')
+    assert read_settings().container_environment == {"A": "1", "B": "x=y"}
+
+
+@pytest.mark.parametrize(
+    ("text", "sources"),
+    [
+        ("https://a.test", ("https://a.test",)),
+        ("https://a.test,https://b.test", ("https://a.test", "https://b.test")),
+        (" https://a.test , https://b.test, ", ("https://a.test", "https://b.test")),
+    ],
+)
+def test_address_sources_stand_between_commas(
+    monkeypatch: pytest.MonkeyPatch, text: str, sources: tuple[str, ...]
+) -> None:
+    """should split at commas; blanks and a last comma make no source of nothing"""
+    monkeypatch.setenv("LAB_ADDRESS_SOURCES", text)
+    assert read_settings().address_sources == sources
+
+
+@pytest.mark.parametrize(("given", "read"), [("8.8.4.4", "8.8.4.4/32"), ("", None)])
+def test_deployer_address_is_one_host_or_unset(
+    monkeypatch: pytest.MonkeyPatch, given: str, read: str | None
+) -> None:
+    """should make a host of it; an empty variable asks the sources"""
+    monkeypatch.setenv("LAB_DEPLOYER_ADDRESS", given)
+    assert read_settings().deployer_address == read
+
+
+def test_reads_the_environment_of_now(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """should not remember what stood in the environment at import or at the call before"""
+    read_settings()
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    monkeypatch.setenv("LAB_ROLLOUT_DEADLINE", "PT90S")
+    assert read_settings().lab_home("demo") == tmp_path / "labs" / "demo"
+    assert read_settings().rollout_deadline == timedelta(seconds=90)
+
+
+def test_catalogue_is_the_projects_own() -> None:
+    """should be a file that exists"""
+    assert Settings().catalog_path.is_file()

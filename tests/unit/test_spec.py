@@ -1,0 +1,251 @@
+"""A lab that exists as a LabSpec is one that AWS will take; everything else is told and refused."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from lab.errors import InvalidInputError
+from lab.fargate import Capacity
+from lab.spec import LabSpec, OnFailure, read_spec
+
+
+def refusal(**values: object) -> str:
+    with pytest.raises(InvalidInputError) as caught:
+        read_spec({"lab": "demo", **values})
+    assert caught.value.hint
+    return caught.value.message
+
+
+@pytest.mark.parametrize("name", ["ab", "demo", "team-a-1", "a1", "a" * 20, "a-b-c-d-e-f-g-h-i-j"])
+def test_accepts_names_that_aws_takes(name: str) -> None:
+    """should take every name within the bounds, the longest among them"""
+    assert read_spec({"lab": name}).lab == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "a",
+        "a" * 21,
+        "Demo",
+        "DEMO",
+        "demo_1",
+        "demo.1",
+        "de mo",
+        "demo-",
+        "-demo",
+        "de--mo",
+        "1demo",
+        "démo",
+        "demo\n",
+        " demo",
+        "demo/x",
+        "demo٣",
+        "${demo}",
+    ],
+)
+def test_refuses_names_that_aws_would(name: str) -> None:
+    """should name the refused lab name, and say which ones are allowed"""
+    said = refusal(lab=name)
+    assert said.startswith("lab: ")
+    assert repr(name) in said
+    assert "2 to 20 lower-case letters, digits and single dashes" in said
+
+
+@pytest.mark.parametrize("name", [None, 7, ["demo"]])
+def test_refuses_names_that_are_no_text(name: object) -> None:
+    """should name the field and the value where the name is not even a text"""
+    said = refusal(lab=name)
+    assert said.startswith("lab: ")
+    assert repr(name) in said
+
+
+def test_a_lab_has_a_name() -> None:
+    """should say that the name is missing"""
+    with pytest.raises(InvalidInputError, match="lab: Field required"):
+        read_spec({})
+
+
+@pytest.mark.parametrize(
+    ("ttl", "length"),
+    [
+        ("1m", timedelta(minutes=1)),
+        ("60s", timedelta(minutes=1)),
+        ("45m", timedelta(minutes=45)),
+        ("1h30m", timedelta(minutes=90)),
+        ("1d", timedelta(hours=24)),
+        ("24h", timedelta(hours=24)),
+    ],
+)
+def test_lifetime_within_bounds(ttl: str, length: timedelta) -> None:
+    """should take a ttl at and between both bounds"""
+    assert read_spec({"lab": "demo", "ttl": ttl}).lifetime == length
+
+
+@pytest.mark.parametrize("ttl", ["0", "0m", "0s", "59s", "24h1s", "25h", "2d", "9999999d"])
+def test_refuses_a_ttl_out_of_bounds(ttl: str) -> None:
+    """should name the ttl, for zero and beyond the cap"""
+    said = refusal(ttl=ttl)
+    assert "ttl" in said
+    assert repr(ttl) in said
+    if ttl != "0":
+        assert "1m to 1d" in said
+
+
+@pytest.mark.parametrize(
+    "ttl",
+    [
+        "-1h",
+        "-45m",
+        "",
+        "soon",
+        "1.5h",
+        "1h 30m",
+        "30m1h",
+        "1w",
+        "45",
+        "45m\n",
+        "\uff14m",
+        "PT1H",
+        "9" * 30 + "d",
+    ],
+)
+def test_refuses_a_ttl_that_is_no_duration(ttl: str) -> None:
+    """should name the ttl and show how one is written"""
+    said = refusal(ttl=ttl)
+    assert repr(ttl) in said
+    assert "'45m', '1h30m' or '2d'" in said
+
+
+@pytest.mark.parametrize("address", ["8.8.4.4", "8.8.4.4/32", "203.0.113.10"])
+def test_accepts_one_public_host(address: str) -> None:
+    """should take one public host, with or without its prefix length"""
+    spec = read_spec({"lab": "demo", "allowed_addresses": [address]})
+    assert spec.allowed_addresses == [address]
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("0.0.0.0/0", "exactly one"),
+        ("8.8.4.0/24", "covers 256 hosts"),
+        ("8.8.4.4/31", "covers 2 hosts"),
+        ("8.8.4.4/24", "not an IPv4 host"),
+        ("10.0.0.1", "not public"),
+        ("192.168.1.5/32", "not public"),
+        ("172.16.0.1", "not public"),
+        ("100.64.0.1", "not public"),
+        ("127.0.0.1", "not public"),
+        ("169.254.170.2", "not public"),
+        ("0.0.0.0", "not public"),
+        ("224.0.0.1", "multicast"),
+        ("2001:4860:4860::8888", "IPv6"),
+        ("::/0", "IPv6"),
+        ("8.8.4", "not an IPv4 host"),
+        ("8.8.4.256", "not an IPv4 host"),
+        ("08.8.4.4", "not an IPv4 host"),
+        ("example.com", "not an IPv4 host"),
+        ("", "not an IPv4 host"),
+    ],
+)
+def test_refuses_all_but_one_public_host(address: str, why: str) -> None:
+    """should name the address and why it may not stand in the firewall"""
+    said = refusal(allowed_addresses=["8.8.4.4", address])
+    assert repr(address) in said
+    assert why in said
+
+
+def test_refuses_more_addresses_than_a_firewall_is_for() -> None:
+    """should bound the number of hosts"""
+    assert "at most 20" in refusal(allowed_addresses=["8.8.4.4"] * 21)
+
+
+def test_refuses_no_models() -> None:
+    """should not bring a lab up that serves nothing"""
+    assert "models is empty: name at least one alias" in refusal(models=[])
+
+
+def test_refuses_doubled_aliases() -> None:
+    """should name each alias that stands twice, and only those"""
+    said = refusal(models=["a", "b", "a", "c", "c"])
+    assert "models names a, c more than once" in said
+
+
+def test_no_models_named_means_the_enabled_ones() -> None:
+    """should leave the choice to the catalogue"""
+    assert read_spec({"lab": "demo"}).models is None
+
+
+@pytest.mark.parametrize(
+    ("cpu", "memory", "named"),
+    [
+        (128, 512, "cpu 128"),
+        (0, 2048, "cpu 0"),
+        (-256, 512, "cpu -256"),
+        (1, 2048, "cpu 1 "),
+        (256, 4096, "memory 4096 MiB does not go with cpu 256"),
+        (1024, 1024, "memory 1024 MiB does not go with cpu 1024"),
+        (4096, 4096, "memory 4096 MiB does not go with cpu 4096"),
+        (512, 1500, "memory 1500 MiB does not go with cpu 512"),
+    ],
+)
+def test_refuses_sizes_that_fargate_lacks(cpu: int, memory: int, named: str) -> None:
+    """should name the size and list those that Fargate has"""
+    said = refusal(cpu=cpu, memory=memory)
+    assert named in said
+    assert "allowed: " in said
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("capacity", "SPOT"),
+        ("on_failure", "leave"),
+        ("owner", ""),
+        ("owner", "a b"),
+        ("owner", "x" * 65),
+        ("cpu", "lots"),
+        ("lifetime", "1h"),
+    ],
+)
+def test_refuses_what_no_field_takes(field: str, value: str) -> None:
+    """should name the field and the value; an unknown field is not passed over"""
+    said = refusal(**{field: value})
+    assert said.startswith(f"{field}: ")
+    assert repr(value) in said
+
+
+def test_tells_every_fault_at_once() -> None:
+    """should not make people correct one value per try"""
+    said = refusal(lab="Demo", ttl="soon", models=[])
+    assert all(word in said for word in ("'Demo'", "'soon'", "models is empty"))
+
+
+def test_defaults_are_the_cheap_and_safe_ones() -> None:
+    """should default to spare capacity, an end within hours and nothing destroyed on failure"""
+    spec = LabSpec(lab="demo")
+    assert spec.capacity is Capacity.SPOT
+    assert spec.lifetime == timedelta(hours=2)
+    assert spec.on_failure is OnFailure.KEEP
+
+
+def test_a_spec_does_not_change() -> None:
+    """should stay as it was checked"""
+    with pytest.raises(ValueError, match="frozen"):
+        LabSpec(lab="demo").lab = "Other"  # type: ignore[misc]
+
+
+def test_schema_describes_every_field() -> None:
+    """should give the form in Prefect's UI a word and a bound for each field"""
+    schema = LabSpec.model_json_schema()
+    assert set(schema["properties"]) == set(LabSpec.model_fields)
+    for name, field in schema["properties"].items():
+        assert field.get("description"), f"{name} has no description"
+    assert schema["additionalProperties"] is False
+    assert schema["required"] == ["lab"]
+    assert schema["properties"]["lab"]["maxLength"] == 20
+    assert schema["properties"]["lab"]["pattern"]
+    assert schema["properties"]["ttl"]["pattern"]
