@@ -5,15 +5,23 @@ Errors name the file, the line and the field, because people edit this file by h
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from lab.errors import InvalidInputError
 
 DEFAULT_PROMPT = "Answer in one short sentence: what is a gateway?"
+
+#: YAML 1.1 reads some bare words as values: `on` and `yes` are true, `off` and `no` are false.
+_MEANT = {"bool": "true or false, not for a name", "null": "nothing at all", "int": "a number"}
+
+#: An anchor may hold itself; nothing that the schema takes lies as deep.
+_DEEPEST = 20
 
 
 class Probe(BaseModel):
@@ -63,9 +71,13 @@ class Catalog(BaseModel):
     @model_validator(mode="after")
     def _aliases_are_unique(self) -> Catalog:
         seen: set[str] = set()
-        for model in self.models:
+        for number, model in enumerate(self.models):
             if model.alias in seen:
-                raise ValueError(f"alias '{model.alias}' stands more than once")
+                raise PydanticCustomError(
+                    "doubled_alias",
+                    "alias '{alias}' stands more than once",
+                    {"alias": model.alias, "loc": ("models", number, "alias")},
+                )
             seen.add(model.alias)
         return self
 
@@ -100,6 +112,10 @@ def load_catalog(path: Path) -> Catalog:
         raise InvalidInputError(
             f"{path}: cannot read the catalogue: {error.strerror}", "Restore the file."
         ) from error
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(
+            f"{path}: not text in UTF-8: {error.reason} at byte {error.start}", "Save it as UTF-8."
+        ) from error
     hint = f"Correct {path.name}; its first lines explain each field."
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -107,15 +123,43 @@ def load_catalog(path: Path) -> Catalog:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise InvalidInputError(f"{path}:{line}: not YAML: {error.problem}", hint) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise InvalidInputError(f"{path}:{line}: not YAML: {error.reason}", hint) from error
+    except ValueError as error:
+        raise InvalidInputError(f"{path}: not YAML: {error}", hint) from error
+    odd = [f"{path}:{line}: {field}: {said}" for line, field, said in _odd_keys(root)]
+    if odd:
+        raise InvalidInputError("\n".join(odd), hint)
     try:
         return Catalog.model_validate(data)
     except ValidationError as error:
         faults = []
         for problem in error.errors():
-            field = ".".join(str(p) for p in problem["loc"]) or "models"
-            said = problem["msg"].removeprefix("Value error, ")
-            faults.append(f"{path}:{_line_of(root, problem['loc'])}: {field}: {said}")
+            location = problem.get("ctx", {}).get("loc", problem["loc"])
+            field = ".".join(str(p) for p in location) or "models"
+            faults.append(f"{path}:{_line_of(root, location)}: {field}: {problem['msg']}")
         raise InvalidInputError("\n".join(faults), hint) from error
+
+
+def _odd_keys(node: yaml.Node | None, above: str = "") -> Iterator[tuple[int, str, str]]:
+    """Line, field and fault of each key that YAML takes for no text, or that stands twice."""
+    if above.count(".") > _DEEPEST:
+        return
+    if isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            yield from _odd_keys(item, f"{above}{number}.")
+    elif isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            kind = key.tag.rsplit(":", 1)[-1]
+            if kind not in {"str", "merge"}:
+                yield line, above + name, f"YAML takes the word for {_MEANT.get(kind, kind)}"
+            elif name in seen:
+                yield line, above + name, "stands more than once"
+            seen.add(name)
+            yield from _odd_keys(value, f"{above}{name}.")
 
 
 def _line_of(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
