@@ -1,0 +1,104 @@
+"""One list, three projections: what is served, what may be invoked, and what is asked."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import yaml
+
+from lab.catalog import InferenceProfile, Model, load_catalog
+from lab.render import litellm_config, terraform_models, validation_cases
+from lab.settings import Settings
+
+CATALOG = load_catalog(Settings().catalog_path)
+SUBSETS: list[list[Model]] = [
+    CATALOG.models,
+    CATALOG.choose(None),
+    CATALOG.models[::-1],
+    *[[m] for m in CATALOG.models],
+    *[list(pair) for pair in itertools.combinations(CATALOG.models, 2)],
+]
+PROFILED = Model(
+    alias="profiled",
+    model_id="vendor.model-v1:0",
+    provider="Vendor",
+    inference_profile=InferenceProfile(
+        id="us.vendor.model-v1:0", regions=["us-east-1", "us-west-2"]
+    ),
+)
+
+
+def config(models: list[Model]) -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load(litellm_config(models))
+    return read
+
+
+@pytest.mark.parametrize("models", SUBSETS, ids=lambda models: ",".join(m.alias for m in models))
+def test_the_projections_hold_the_same_models(models: list[Model]) -> None:
+    """should serve, permit and ask the same aliases, and for each the same Bedrock ID"""
+    served = {
+        m["model_name"]: m["litellm_params"]["model"].removeprefix("bedrock/converse/")
+        for m in config(models)["model_list"]
+    }
+    permitted = {
+        alias: m["inference_profile_id"] or m["model_id"]
+        for alias, m in terraform_models(models).items()
+    }
+    asked = {case.alias: case.model_id for case in validation_cases(models)}
+    assert served == permitted == asked == {m.alias: m.invoked_id for m in models}
+    assert list(served) == list(permitted) == list(asked) == [m.alias for m in models]
+
+
+def test_config_is_the_same_bytes_for_the_same_models() -> None:
+    """should not give another image tag without another model"""
+    again = load_catalog(Settings().catalog_path)
+    assert litellm_config(CATALOG.models) == litellm_config(again.models)
+    assert litellm_config(CATALOG.models) != litellm_config(CATALOG.models[:-1])
+
+
+def test_config_holds_no_secret() -> None:
+    """should name the environment variable of the key, and no credential, region or endpoint"""
+    written = config(CATALOG.models)
+    assert written["general_settings"] == {"master_key": "os.environ/LITELLM_MASTER_KEY"}
+    for served in written["model_list"]:
+        assert set(served) == {"model_name", "litellm_params"}
+        assert set(served["litellm_params"]) == {"model"}
+    text = litellm_config(CATALOG.models)
+    for word in ("aws_", "sk-", "AKIA", "api_key", "api_base", "http://", "us-east-1"):
+        assert word not in text
+
+
+def test_further_litellm_parameters_reach_the_model() -> None:
+    """should pass on what the catalogue gives a model"""
+    model = CATALOG.models[0].model_copy(update={"litellm": {"temperature": 0.5, "rpm": 10}})
+    (served,) = config([model])["model_list"]
+    assert served["litellm_params"]["temperature"] == 0.5
+    assert served["litellm_params"]["rpm"] == 10
+
+
+def test_profiles_carry_their_regions() -> None:
+    """should let Terraform permit the profile and the model in every region it may go to"""
+    assert terraform_models([PROFILED]) == {
+        "profiled": {
+            "model_id": "vendor.model-v1:0",
+            "inference_profile_id": "us.vendor.model-v1:0",
+            "regions": ["us-east-1", "us-west-2"],
+        }
+    }
+
+
+def test_a_model_without_a_profile_needs_no_region() -> None:
+    """should have the same shape, so that Terraform's type takes both"""
+    model = CATALOG.choose(["bedrock-llama"])[0]
+    rendered = terraform_models([model])["bedrock-llama"]
+    assert rendered["inference_profile_id"] is None
+    assert rendered["regions"] == []
+
+
+def test_cases_carry_the_models_probe() -> None:
+    """should ask each model what the catalogue says"""
+    model = CATALOG.models[0]
+    (case,) = validation_cases([model])
+    assert case.probe == model.probe
