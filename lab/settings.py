@@ -56,6 +56,8 @@ class Settings(BaseSettings):
         default_factory=dict, description="Further environment of the gateway's container, as JSON."
     )
     rollout_deadline: timedelta = timedelta(minutes=10)
+    #: From a running task to a gateway that serves: 42 s on Fargate's smallest size.
+    readiness_deadline: timedelta = timedelta(minutes=3)
     terraform_deadline: timedelta = timedelta(minutes=20)
     build_deadline: timedelta = timedelta(minutes=20)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from lab.adapters.aws import Cloud, Rollout, RunningTask
 from lab.adapters.gateway import await_ready
-from lab.durations import format_duration
-from lab.errors import LabError, PermanentError
+from lab.errors import DeadlineError, LabError, PermanentError
 from lab.settings import Settings
 from tasks.cloud import open_cloud
 from tasks.provision import Provisioned
@@ -31,35 +31,45 @@ def roll_out(lab: str, settings: Settings, made: Provisioned) -> RolledOut:
     """
     log = run_log()
     cloud = open_cloud(settings)
-    deadline = settings.rollout_deadline.total_seconds()
-    previous = cloud.start_rollout(made.cluster_name, made.service_name, made.task_definition_arn)
+    rollout = cloud.start_rollout(made.cluster_name, made.service_name, made.task_definition_arn)
     try:
         task = cloud.await_rollout(
-            made.cluster_name,
-            made.service_name,
-            made.task_definition_arn,
+            rollout,
             log_group=made.log_group_name,
-            deadline=deadline,
+            deadline=settings.rollout_deadline.total_seconds(),
             log=log,
         )
         endpoint = f"http://{task.address}:{made.gateway_port}"
         log(f"task {task.arn.rsplit('/', 1)[-1]} runs at {task.address}")
-        await_ready(
-            endpoint,
-            deadline=deadline,
-            log=log,
-            alive=lambda: cloud.raise_if_failed(
-                made.cluster_name, made.service_name, made.task_definition_arn, made.log_group_name
-            ),
-        )
+        _await_gateway(cloud, rollout, task, endpoint, settings, made.log_group_name)
     except PermanentError as error:
         try:
-            cloud.undo_rollout(made.cluster_name, made.service_name, previous)
+            cloud.undo_rollout(rollout)
         except LabError as second:
             log(f"and the rollout could not be undone: {second.message}")
         else:
-            serves = previous.rsplit("/", 1)[-1] if previous else "no task"
+            serves = rollout.previous.rsplit("/", 1)[-1] if rollout.previous else "no task"
             log(f"the rollout of {lab} was undone; now serving: {serves}")
         raise error
-    log(f"the gateway is ready at {endpoint} (deadline was {format_duration(deadline)})")
+    log(f"the gateway is ready at {endpoint}")
     return RolledOut(endpoint=endpoint, image_digest=task.image_digest)
+
+
+def _await_gateway(
+    cloud: Cloud,
+    rollout: Rollout,
+    task: RunningTask,
+    endpoint: str,
+    settings: Settings,
+    log_group: str,
+) -> None:
+    try:
+        await_ready(
+            endpoint,
+            deadline=settings.readiness_deadline.total_seconds(),
+            log=run_log(),
+            alive=lambda: cloud.raise_if_failed(rollout, log_group),
+        )
+    except DeadlineError as error:
+        words = cloud.last_words(log_group, task.arn)
+        raise DeadlineError(error.message + words, error.hint) from error

@@ -70,6 +70,7 @@ _BAD_CREDENTIAL_CODES = {
     "InvalidAccessKeyId",
 }
 _DENIED_CODES = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+_UP_AGAIN = "Bring the lab up again."
 _SIGN_IN = "Sign in to AWS again (for example `aws sso login`) and run the command again."
 
 
@@ -135,6 +136,17 @@ class RunningTask:
     arn: str
     address: str
     image_digest: str | None
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A revision on its way out: what served before it, and which tasks had stopped before it."""
+
+    cluster: str
+    service: str
+    task_definition: str
+    previous: str | None
+    stopped_before: frozenset[str]
 
 
 class Cloud:
@@ -405,15 +417,15 @@ class Cloud:
                 return None
         return next((s for s in found["services"] if s["status"] == "ACTIVE"), None)
 
-    def start_rollout(self, cluster: str, service: str, task_definition: str) -> str | None:
+    def start_rollout(self, cluster: str, service: str, task_definition: str) -> Rollout:
         """Point ``service`` at ``task_definition`` with one task.
 
-        Returns the task definition that served before, or ``None`` if none had. Called again for
-        a revision that is out already, this starts nothing.
+        Called again for a revision that is out already, this starts nothing.
         """
         before = self.service(cluster, service)
         if before is None:
-            raise PermanentError(f"the service {service} is gone", "Bring the lab up again.")
+            raise PermanentError(f"the service {service} is gone", _UP_AGAIN)
+        stopped = frozenset(t["taskArn"] for t in self._tasks(cluster, service, "STOPPED"))
         with told(f"rolling out {task_definition}"):
             if before["taskDefinition"] != task_definition or before["desiredCount"] != 1:
                 self._ecs.update_service(
@@ -421,6 +433,9 @@ class Cloud:
                     service=service,
                     taskDefinition=task_definition,
                     desiredCount=1,
+                    # Scaling alone makes no deployment, and so no state to wait for and no
+                    # circuit breaker.
+                    forceNewDeployment=before["desiredCount"] == 0,
                 )
         served = [
             d["taskDefinition"]
@@ -429,29 +444,27 @@ class Cloud:
             and d.get("runningCount", 0) > 0
             and d["taskDefinition"] != task_definition
         ]
-        return served[0] if served else None
+        return Rollout(cluster, service, task_definition, served[0] if served else None, stopped)
 
-    def undo_rollout(self, cluster: str, service: str, previous: str | None) -> None:
-        """Go back to ``previous``, or to no task where nothing had served, to end a crash loop."""
-        with told(f"undoing the rollout of {service}"):
-            if previous:
+    def undo_rollout(self, rollout: Rollout) -> None:
+        """Go back to what served before, or to no task where nothing did, to end a crash loop."""
+        with told(f"undoing the rollout of {rollout.service}"):
+            if rollout.previous:
                 self._ecs.update_service(
-                    cluster=cluster, service=service, taskDefinition=previous, desiredCount=1
+                    cluster=rollout.cluster,
+                    service=rollout.service,
+                    taskDefinition=rollout.previous,
+                    desiredCount=1,
                 )
             else:
-                self._ecs.update_service(cluster=cluster, service=service, desiredCount=0)
+                self._ecs.update_service(
+                    cluster=rollout.cluster, service=rollout.service, desiredCount=0
+                )
 
     def await_rollout(
-        self,
-        cluster: str,
-        service: str,
-        task_definition: str,
-        *,
-        log_group: str,
-        deadline: float,
-        log: Log,
+        self, rollout: Rollout, *, log_group: str, deadline: float, log: Log
     ) -> RunningTask:
-        """Wait until the deployment of ``task_definition`` is complete; return the task serving.
+        """Wait until the deployment is complete; return the task that serves.
 
         Raises PermanentError as soon as a task of it failed, with ECS's reason, the exit code and
         the container's last words.
@@ -459,35 +472,37 @@ class Cloud:
         said: set[str] = set()
 
         def check() -> RunningTask | None:
-            current = self.service(cluster, service)
+            current = self.service(rollout.cluster, rollout.service)
             if current is None:
-                raise PermanentError(f"the service {service} is gone", "Bring the lab up again.")
+                raise PermanentError(f"the service {rollout.service} is gone", _UP_AGAIN)
             for event in reversed(current.get("events", [])[:5]):
                 if event["id"] not in said:
                     said.add(event["id"])
                     log(f"ecs: {event['message']}")
-            deployment = _deployment_of(current, task_definition)
-            self._raise_if_failed(cluster, service, task_definition, deployment, log_group)
+            deployment = _deployment_of(current, rollout.task_definition)
+            self._raise_if_failed(rollout, deployment, log_group)
             if deployment is None:
                 raise PermanentError(
-                    f"ECS no longer deploys {task_definition.rsplit('/', 1)[-1]}",
+                    f"ECS no longer deploys {rollout.task_definition.rsplit('/', 1)[-1]}",
                     "Another run may have changed the service; run the command again.",
                 )
             if deployment.get("rolloutState") != "COMPLETED":
                 return None
-            return self.running_task(cluster, service, task_definition)
+            return self.running_task(rollout.cluster, rollout.service, rollout.task_definition)
 
         return wait_for(
-            f"the rollout of {service}", check, deadline=deadline, log=log, longest_pause=2.0
+            f"the rollout of {rollout.service}",
+            check,
+            deadline=deadline,
+            log=log,
+            longest_pause=2.0,
         )
 
-    def raise_if_failed(
-        self, cluster: str, service: str, task_definition: str, log_group: str
-    ) -> None:
-        """Raise PermanentError if a task of ``task_definition`` failed in its deployment."""
-        current = self.service(cluster, service)
-        deployment = _deployment_of(current, task_definition) if current else None
-        self._raise_if_failed(cluster, service, task_definition, deployment, log_group)
+    def raise_if_failed(self, rollout: Rollout, log_group: str) -> None:
+        """Raise PermanentError if a task of the rollout failed since it began."""
+        current = self.service(rollout.cluster, rollout.service)
+        deployment = _deployment_of(current, rollout.task_definition) if current else None
+        self._raise_if_failed(rollout, deployment, log_group)
 
     def running_task(
         self, cluster: str, service: str, task_definition: str | None = None
@@ -534,25 +549,20 @@ class Cloud:
         return found["NetworkInterfaces"][0].get("Association", {}).get("PublicIp")
 
     def _raise_if_failed(
-        self,
-        cluster: str,
-        service: str,
-        task_definition: str,
-        deployment: DeploymentTypeDef | None,
-        log_group: str,
+        self, rollout: Rollout, deployment: DeploymentTypeDef | None, log_group: str
     ) -> None:
         failed = [
             task
-            for task in self._tasks(cluster, service, "STOPPED")
-            if task["taskDefinitionArn"] == task_definition
+            for task in self._tasks(rollout.cluster, rollout.service, "STOPPED")
+            if task["taskDefinitionArn"] == rollout.task_definition
+            and task["taskArn"] not in rollout.stopped_before
             and _failed_by_itself(task)
-            and (deployment is None or task.get("startedBy") == deployment["id"])
         ]
         if failed:
             task = max(failed, key=lambda t: t["createdAt"])
             raise PermanentError(
                 f"the new task failed: {_why_stopped(task)}"
-                + self._last_words(log_group, task["taskArn"]),
+                + self.last_words(log_group, task["taskArn"]),
                 "The container's own words above tell why it did not start.",
             )
         if deployment and deployment.get("rolloutState") == "FAILED":
@@ -561,7 +571,8 @@ class Cloud:
                 "Look at the service's events in the ECS console.",
             )
 
-    def _last_words(self, log_group: str, task_arn: str, lines: int = 15) -> str:
+    def last_words(self, log_group: str, task_arn: str, lines: int = 15) -> str:
+        """The end of the log of the task's container, as text for an error message."""
         task_id = task_arn.rsplit("/", 1)[-1]
         try:
             with told("reading the container's log"):
@@ -716,7 +727,9 @@ class Cloud:
 
 
 def _deployment_of(service: ServiceTypeDef, task_definition: str) -> DeploymentTypeDef | None:
-    return next((d for d in service["deployments"] if d["taskDefinition"] == task_definition), None)
+    """The newest deployment of ``task_definition``: the primary one where there are several."""
+    found = [d for d in service["deployments"] if d["taskDefinition"] == task_definition]
+    return min(found, key=lambda d: d["status"] != "PRIMARY", default=None)
 
 
 def _failed_by_itself(task: TaskTypeDef) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import docker
 from docker.errors import APIError, DockerException, ImageNotFound
 
-import docker
 from lab.adapters.aws import RegistryLogin
 from lab.adapters.process import raise_if_interrupted
 from lab.errors import PermanentError, TransientError
