@@ -1,0 +1,276 @@
+"""A lab's whole life on the local cloud, commanded as a user does. The tests go in order."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import docker
+import pytest
+from openai import OpenAI
+
+from lab import image as recipe
+from lab import names
+from lab.adapters.base_image import ensure_base_image
+from lab.catalog import load_catalog
+from lab.render import litellm_config
+from lab.report import Verdict
+from lab.settings import ROOT, Settings
+from tests.localcloud.stack import Stack
+from workstation import localcloud, prefect
+from workstation.targets import lab_home
+
+LAB = "life"
+SEED = ["bedrock-llama", "bedrock-titan", "bedrock-titan-lite", "bedrock-cohere"]
+
+
+@pytest.fixture(scope="module")
+def live(stack: Stack) -> Stack:
+    """The stack with lab ``life`` up."""
+    ended = stack.up(LAB)
+    assert ended.code == 0, ended.said
+    return stack
+
+
+def test_every_model_answers_chat_and_stream(live: Stack) -> None:
+    """should report all four seed models ok, with times and tokens."""
+    report = live.report(LAB)
+    assert [m.alias for m in report.models] == SEED
+    for model in report.models:
+        assert model.verdict is Verdict.OK
+        assert model.streamed
+        assert model.first_token_ms is not None
+        assert model.total_ms is not None
+        assert model.first_token_ms <= model.total_ms
+        assert model.prompt_tokens
+        assert model.completion_tokens
+    assert report.endpoint
+    assert "@sha256:" in (report.image or "")
+    assert [s.name for s in report.stages if s.failed] == []
+
+
+def test_an_application_calls_the_lab_with_what_make_env_prints(live: Stack) -> None:
+    """should give base URL and key for eval, and the key opens the gateway."""
+    ended = live.command([sys.executable, "-m", "workstation", "env", "--lab", LAB])
+    values = dict(
+        line.removeprefix("export ").split("=", 1) for line in ended.said.strip().splitlines()
+    )
+    client = OpenAI(base_url=values["OPENAI_BASE_URL"], api_key=values["OPENAI_API_KEY"])
+    answer = client.chat.completions.create(
+        model="bedrock-titan", messages=[{"role": "user", "content": "Hello"}]
+    )
+    assert answer.choices[0].message.content
+
+
+def test_the_end_is_scheduled_and_recorded(live: Stack) -> None:
+    """should have one lab-down run at the end, and a record of the end in the cloud."""
+    report = live.report(LAB)
+    record = live.cloud().get_record(live.bucket, names.lab_record_key(LAB))
+    assert record is not None
+    assert record["expires_at"] == report.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    ends = _scheduled_ends(LAB)
+    assert [end["expected_start_time"][:19] for end in ends] == [record["expires_at"][:19]]
+
+
+def test_the_key_is_in_no_state(live: Stack) -> None:
+    """should keep the gateway's key out of every object of the state bucket."""
+    key = live.cloud().gateway_key(names.key_secret(LAB)).encode()
+    s3 = live.session().client("s3")
+    objects = s3.list_objects_v2(Bucket=live.bucket)["Contents"]
+    assert any(o["Key"] == names.lab_state_key(LAB) for o in objects)
+    for found in objects:
+        assert key not in s3.get_object(Bucket=live.bucket, Key=found["Key"])["Body"].read()
+
+
+def test_everything_carries_the_labs_tag(live: Stack) -> None:
+    """should find the VPC and the cluster by the lab's tag."""
+    tagged = [{"Name": f"tag:{names.TAG_LAB}", "Values": [LAB]}]
+    assert len(live.session().client("ec2").describe_vpcs(Filters=tagged)["Vpcs"]) == 1
+    cluster = (
+        live.session()
+        .client("ecs")
+        .describe_clusters(clusters=[names.resource_name(LAB)], include=["TAGS"])["clusters"][0]
+    )
+    tags = {tag["key"]: tag["value"] for tag in cluster["tags"]}
+    assert tags[names.TAG_LAB] == LAB
+    assert names.TAG_EXPIRES_AT in tags
+
+
+def test_artifacts_tell_of_the_lab(live: Stack) -> None:
+    """should publish endpoint, models, stages and progress under keys of the lab."""
+    for what in ("endpoint", "models", "stages", "progress"):
+        artifact = _artifact(names.artifact_key(LAB, what))
+        assert artifact is not None, what
+    endpoint = _artifact(names.artifact_key(LAB, "endpoint"))
+    assert live.report(LAB).endpoint in endpoint["data"]
+    assert _artifact(names.artifact_key(LAB, "progress"))["data"] == 100.0
+
+
+def test_a_second_up_builds_and_replaces_nothing(live: Stack) -> None:
+    """should converge: nothing built, the same task serving, one end."""
+    before = live.task_arn(LAB)
+    ended = live.up(LAB)
+    assert ended.code == 0, ended.said
+    report = live.report(LAB)
+    assert not report.image_built
+    assert live.task_arn(LAB) == before
+    assert len(_scheduled_ends(LAB)) == 1
+
+
+def test_a_broken_image_is_told_and_the_old_version_still_serves(live: Stack) -> None:
+    """should fail at the rollout with the container's words, and leave the old task serving."""
+    before = live.task_arn(LAB)
+    _push_broken_image(live, ["bedrock-titan"])
+    ended = live.up(LAB, models=["bedrock-titan"])
+    assert ended.code != 0
+    error = live.report(LAB).error or ""
+    assert error.startswith("at rollout:")
+    assert "exited with 7" in error
+    assert "no gateway in this image" in error
+    assert live.task_arn(LAB) == before
+    assert _answers(live)
+
+
+def test_after_a_failed_up_the_lab_can_be_brought_up_again(live: Stack) -> None:
+    """should go on from what a failed up left."""
+    ended = live.up(LAB)
+    assert ended.code == 0, ended.said
+
+
+def test_a_model_that_fails_is_a_verdict(live: Stack) -> None:
+    """should refuse an unknown alias before anything is touched, naming those that are known."""
+    ended = live.up(LAB, models=["bedrock-nothing"])
+    assert ended.code != 0
+    assert "bedrock-nova-micro" in (live.report(LAB).error or "")
+    assert _answers(live)
+
+
+def test_an_interrupted_up_is_cancelled_and_can_be_run_again(stack: Stack) -> None:
+    """should end Terraform gracefully on Ctrl-C, keep no lock, and converge on the next up."""
+    lab = "halfway"
+    demo = subprocess.Popen(
+        [sys.executable, "demo.py", "--lab", lab, "--ttl", "20m"],
+        cwd=ROOT,
+        env=stack.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        _wait(lambda: _terraform_running(lab), 120, f"Terraform to work on {lab}")
+        demo.send_signal(signal.SIGINT)
+        said, _ = demo.communicate(timeout=90)
+    finally:
+        demo.kill()
+    assert demo.returncode == 130, said
+    assert "Cancelled" in said
+    _wait(lambda: not _terraform_running(lab), 60, f"Terraform to leave {lab}")
+    keys = [
+        o["Key"]
+        for o in stack.session()
+        .client("s3")
+        .list_objects_v2(Bucket=stack.bucket, Prefix=names.lab_prefix(lab))
+        .get("Contents", [])
+    ]
+    assert not [key for key in keys if key.endswith(".tflock")]
+    assert _scheduled_ends(lab), "an interrupted up must still have its end"
+    ended = stack.up(lab)
+    assert ended.code == 0, ended.said
+    assert stack.down(lab).code == 0
+
+
+def test_down_leaves_nothing_and_may_be_repeated(live: Stack) -> None:
+    """should destroy the lab, say what was looked at, cancel its end, and succeed once more."""
+    ended = live.down(LAB)
+    assert ended.code == 0, ended.said
+    _, left = live.cloud().leftovers(LAB)
+    assert left == []
+    assert LAB not in live.cloud().list_labs(live.bucket)
+    assert _scheduled_ends(LAB) == []
+    assert not (lab_home() / "labs" / LAB).exists()
+    assert "nothing left" in _artifact(names.artifact_key(LAB, "teardown"))["data"]
+    assert not _containers_of(LAB)
+    again = live.down(LAB)
+    assert again.code == 0, again.said
+
+
+def _answers(live: Stack) -> bool:
+    key = live.cloud().gateway_key(names.key_secret(LAB))
+    name = names.resource_name(LAB)
+    task = live.cloud().running_task(name, name)
+    assert task is not None
+    client = OpenAI(base_url=f"http://{task.address}:4000/v1", api_key=key)
+    answer = client.chat.completions.create(
+        model="bedrock-llama", messages=[{"role": "user", "content": "Still there?"}]
+    )
+    return bool(answer.choices[0].message.content)
+
+
+def _push_broken_image(stack: Stack, aliases: list[str]) -> None:
+    """Put an image that dies at once under the tag that these models' image would have."""
+    client = docker.from_env()
+    base = ensure_base_image(client, "x86_64", public_reference=None, log=lambda _: None)
+    config = litellm_config(load_catalog(Settings().catalog_path).choose(aliases))
+    tag = recipe.image_tag(
+        recipe.GATEWAY, base_identity=base.identity, architecture="x86_64", config_text=config
+    )
+    words = "import sys; print('no gateway in this image'); sys.exit(7)"
+    dockerfile = f"FROM {base.reference}\nENTRYPOINT {json.dumps(['python3', '-c', words])}\n"
+    reference = f"{localcloud.REGISTRY_HOST}/{names.repository_name()}:{tag}"
+    client.images.build(fileobj=io.BytesIO(dockerfile.encode()), tag=reference, pull=False)
+    login = stack.cloud().registry_login()
+    pushed = client.api.push(
+        reference, auth_config={"username": login.username, "password": login.password}
+    )
+    assert "error" not in pushed, pushed
+    client.images.remove(reference)
+
+
+def _scheduled_ends(lab: str) -> list[dict[str, str]]:
+    with prefect.Api() as api:
+        return api._ask(
+            "POST",
+            "/flow_runs/filter",
+            {
+                "flow_runs": {
+                    "tags": {"all_": ["lab-end", f"lab:{lab}"]},
+                    "state": {"type": {"any_": ["SCHEDULED"]}},
+                }
+            },
+        )
+
+
+def _artifact(key: str) -> dict[str, str] | None:
+    with prefect.Api() as api:
+        return api._ask("GET", f"/artifacts/{key}/latest")
+
+
+def _containers_of(lab: str) -> list[str]:
+    name = names.resource_name(lab)
+    return [c.name for c in docker.from_env().containers.list(all=True) if name in str(c.labels)]
+
+
+def _terraform_running(lab: str) -> bool:
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            argv = (process / "cmdline").read_bytes().split(b"\0")
+            environment = (process / "environ").read_bytes()
+        except OSError:
+            continue
+        of_lab = f"/labs/{lab}\0".encode() in environment + b"\0"
+        if argv[0].endswith(b"terraform") and b"apply" in argv and of_lab:
+            return True
+    return False
+
+
+def _wait(check: Callable[[], object], deadline: float, what: str) -> None:
+    end = time.monotonic() + deadline
+    while not check():
+        assert time.monotonic() < end, f"{what} took more than {deadline} s"
+        time.sleep(0.2)
