@@ -11,6 +11,7 @@ import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,9 +38,9 @@ class Daemon:
         """The process's number if it lives, else ``None``."""
         try:
             number, started = self._pid_path.read_text(encoding="ascii").split()
+            pid = int(number)
         except (OSError, ValueError):
             return None
-        pid = int(number)
         return pid if process_alive(pid) and _start_time(pid) == started else None
 
     def start(self, argv: Sequence[str], env: Mapping[str, str]) -> int:
@@ -76,11 +77,14 @@ class Daemon:
         pid = self.pid()
         if pid is not None:
             log(f"Stopping {self.name}")
-            os.kill(pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
             if not wait_gone(pid, STOP_SECONDS):
                 log(f"{self.name} does not end by itself; killing it")
+            # Also where it ended by itself: it may have left processes of its group behind.
+            with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
-                wait_gone(pid, STOP_SECONDS)
+            wait_gone(pid, STOP_SECONDS)
         self._pid_path.unlink(missing_ok=True)
 
     def last_words(self) -> str:

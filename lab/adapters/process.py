@@ -78,7 +78,7 @@ def run_child(
     out, err = _Pump(child.stdout, on_stdout), _Pump(child.stderr, on_stderr)
     try:
         try:
-            code = child.wait(timeout=deadline)
+            code = _await_end(child, deadline)
         except subprocess.TimeoutExpired:
             end_process(child)
             raise DeadlineError(
@@ -96,15 +96,36 @@ def run_child(
             _running.discard(child)
 
 
-def end_process(child: subprocess.Popen[str], grace: float = GRACE) -> None:
-    """End ``child`` and its group: SIGINT, ``grace`` seconds, SIGKILL. Safe on an ended child."""
+def _await_end(child: subprocess.Popen[str], deadline: float) -> int:
+    """The exit code of ``child``; TimeoutExpired after ``deadline`` seconds.
+
+    A child that was interrupted has GRACE seconds from then on, and is not signalled again: a
+    second SIGINT would make Terraform drop its lock and its state.
+    """
+    end = time.monotonic() + deadline
+    while True:
+        try:
+            return child.wait(timeout=max(0.0, min(0.25, end - time.monotonic())))
+        except subprocess.TimeoutExpired:
+            if _interrupted.is_set():
+                return _leave_grace(child)
+            if time.monotonic() >= end:
+                raise
+
+
+def _leave_grace(child: subprocess.Popen[str]) -> int:
+    try:
+        return child.wait(timeout=GRACE)
+    except subprocess.TimeoutExpired:
+        _kill_group(child)
+        return child.wait()
+
+
+def end_process(child: subprocess.Popen[str]) -> None:
+    """End ``child`` and its group: SIGINT, GRACE seconds, SIGKILL. Safe on an ended child."""
     if child.poll() is None:
         child.send_signal(signal.SIGINT)
-        try:
-            child.wait(timeout=grace)
-        except subprocess.TimeoutExpired:
-            _kill_group(child)
-            child.wait()
+        _leave_grace(child)
     _kill_group(child)
 
 
