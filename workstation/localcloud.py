@@ -25,7 +25,7 @@ from docker.types import IPAMConfig, IPAMPool, LogConfig
 
 from lab.adapters.base_image import PUBLIC_PYTHON, BaseImage, ensure_base_image
 from lab.adapters.wheels import fetch_wheels
-from lab.errors import PermanentError
+from lab.errors import DeadlineError, PermanentError
 from lab.image import LOCAL_CLOUD, build_arguments, image_tag, prepare_context
 from lab.waiting import wait_for
 
@@ -51,6 +51,8 @@ SETTINGS_LABEL = "gateway-lab.localcloud.settings"
 START_DEADLINE_SECONDS = 60.0
 # A stop writes the state of every service and ends every task.
 STOP_GRACE_SECONDS = 60
+# The engine lets go of an ended container's address a moment after its end.
+NETWORK_DEADLINE_SECONDS = 15.0
 LAST_WORDS = 20
 
 Log = Callable[[str], None]
@@ -304,19 +306,31 @@ def _ensure_network(client: docker.DockerClient, log: Log) -> None:
 
 
 def _remove_network(client: docker.DockerClient, log: Log) -> None:
-    for network in client.networks.list(names=[NETWORK]):
-        if network.name != NETWORK:
-            continue
-        try:
-            network.remove()
-        except NotFound:
-            continue
-        except APIError as error:
-            raise PermanentError(
-                f"The Docker network {NETWORK} cannot be removed: {error.explanation}",
-                f"Something else uses it: docker network inspect {NETWORK}",
-            ) from error
-        log(f"Removed the Docker network {NETWORK}")
+    refusal = ""
+
+    def gone() -> bool | None:
+        nonlocal refusal
+        left = [one for one in client.networks.list(names=[NETWORK]) if one.name == NETWORK]
+        for network in left:
+            # A task that was starting while the cloud stopped comes up only now.
+            _remove_tasks(client, log)
+            try:
+                network.remove()
+            except NotFound:
+                continue
+            except APIError as error:
+                refusal = str(error.explanation)
+                return None
+            log(f"Removed the Docker network {NETWORK}")
+        return True
+
+    try:
+        wait_for("the end of the Docker network", gone, deadline=NETWORK_DEADLINE_SECONDS, log=log)
+    except DeadlineError as error:
+        raise PermanentError(
+            f"The Docker network {NETWORK} cannot be removed: {refusal}",
+            f"Something else uses it: docker network inspect {NETWORK}",
+        ) from error
 
 
 def _forget(state: Path, log: Log) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import socket
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ from typing import Any
 import boto3
 import docker
 import pytest
+from docker.errors import ImageNotFound
 
 from lab.adapters.base_image import PUBLIC_PYTHON, ensure_base_image
 from lab.errors import PermanentError
@@ -55,56 +60,69 @@ def home() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def service(home: Path) -> Iterator[str]:
     """A running ECS service from a pushed image, and one thing in each service a lab uses."""
-    image = push_image(docker.from_env())
+    with contextlib.ExitStack() as undo:
+        image = push_image(docker.from_env(), undo)
+        vpc = make_one_of_each(undo)
+        aws("ecs").register_task_definition(
+            family=NAME,
+            networkMode="awsvpc",
+            requiresCompatibilities=["FARGATE"],
+            cpu="256",
+            memory="512",
+            containerDefinitions=[
+                {
+                    "name": "sleeper",
+                    "image": image,
+                    # MiniStack passes on a command, but no entry point.
+                    "command": ["python3", "-c", "import signal; signal.pause()"],
+                }
+            ],
+        )
+        (subnet,) = aws("ec2").describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc]}])[
+            "Subnets"
+        ]
+        aws("ecs").create_cluster(clusterName=NAME)
+        undo.callback(aws("ecs").delete_cluster, cluster=NAME)
+        aws("ecs").create_service(
+            cluster=NAME,
+            serviceName=NAME,
+            taskDefinition=NAME,
+            desiredCount=1,
+            launchType="FARGATE",
+            networkConfiguration={"awsvpcConfiguration": {"subnets": [subnet["SubnetId"]]}},
+        )
+        undo.callback(aws("ecs").delete_service, cluster=NAME, service=NAME, force=True)
+        wait_for_task()
+        # A test that failed half-way may have left none to clean up in.
+        undo.callback(start_local_cloud, home, log)
+        yield vpc
+
+
+def make_one_of_each(undo: contextlib.ExitStack) -> str:
+    """A log group, a secret, a role, a bucket with an object, a network; the network's ID."""
     aws("logs").create_log_group(logGroupName=f"/{NAME}")
+    undo.callback(aws("logs").delete_log_group, logGroupName=f"/{NAME}")
     aws("secretsmanager").create_secret(Name=NAME, SecretString="hush")
+    undo.callback(
+        aws("secretsmanager").delete_secret, SecretId=NAME, ForceDeleteWithoutRecovery=True
+    )
     aws("iam").create_role(RoleName=NAME, AssumeRolePolicyDocument="{}")
-    vpc = aws("ec2").create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
-    subnet = aws("ec2").create_subnet(VpcId=vpc, CidrBlock="10.9.1.0/24")["Subnet"]["SubnetId"]
+    undo.callback(aws("iam").delete_role, RoleName=NAME)
     aws("s3").create_bucket(Bucket=NAME)
+    undo.callback(aws("s3").delete_bucket, Bucket=NAME)
     aws("s3").put_object(Bucket=NAME, Key="lab/terraform.tfstate", Body=CONTENT)
-    aws("ecs").create_cluster(clusterName=NAME)
-    aws("ecs").register_task_definition(
-        family=NAME,
-        networkMode="awsvpc",
-        requiresCompatibilities=["FARGATE"],
-        cpu="256",
-        memory="512",
-        containerDefinitions=[
-            {
-                "name": "sleeper",
-                "image": image,
-                "entryPoint": ["python3", "-c", "import signal; signal.pause()"],
-            }
-        ],
-    )
-    aws("ecs").create_service(
-        cluster=NAME,
-        serviceName=NAME,
-        taskDefinition=NAME,
-        desiredCount=1,
-        launchType="FARGATE",
-        networkConfiguration={"awsvpcConfiguration": {"subnets": [subnet]}},
-    )
-    wait_for_task()
-    yield vpc
-    aws("ecs").delete_service(cluster=NAME, service=NAME, force=True)
-    aws("ecs").delete_cluster(cluster=NAME)
-    aws("s3").delete_object(Bucket=NAME, Key="lab/terraform.tfstate")
-    aws("s3").delete_bucket(Bucket=NAME)
-    aws("ec2").delete_subnet(SubnetId=subnet)
-    aws("ec2").delete_vpc(VpcId=vpc)
-    aws("iam").delete_role(RoleName=NAME)
-    aws("secretsmanager").delete_secret(SecretId=NAME, ForceDeleteWithoutRecovery=True)
-    aws("logs").delete_log_group(logGroupName=f"/{NAME}")
-    aws("ecr").delete_repository(repositoryName=NAME, force=True)
-    # The last calls are saved a moment later; a stop would save them at once, a kill would not.
-    time.sleep(SAVED_AFTER_SECONDS)
+    undo.callback(aws("s3").delete_object, Bucket=NAME, Key="lab/terraform.tfstate")
+    vpc = str(aws("ec2").create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"])
+    undo.callback(aws("ec2").delete_vpc, VpcId=vpc)
+    subnet = aws("ec2").create_subnet(VpcId=vpc, CidrBlock="10.9.1.0/24")["Subnet"]["SubnetId"]
+    undo.callback(aws("ec2").delete_subnet, SubnetId=subnet)
+    return vpc
 
 
-def push_image(client: docker.DockerClient) -> str:
+def push_image(client: docker.DockerClient, undo: contextlib.ExitStack) -> str:
     base = ensure_base_image(client, "x86_64", public_reference=PUBLIC_PYTHON, log=log)
     aws("ecr").create_repository(repositoryName=NAME)
+    undo.callback(aws("ecr").delete_repository, repositoryName=NAME, force=True)
     repository = f"{localcloud.REGISTRY_HOST}/{NAME}"
     client.images.get(base.reference).tag(repository, tag="1")
     for event in client.images.push(repository, tag="1", stream=True, decode=True):
@@ -132,7 +150,9 @@ def forget_image(client: docker.DockerClient) -> None:
     for image in client.images.list(name=f"{localcloud.REGISTRY_HOST}/{NAME}"):
         for name in [*image.tags, *image.attrs.get("RepoDigests", [])]:
             if name.startswith(f"{localcloud.REGISTRY_HOST}/{NAME}"):
-                client.images.remove(name, force=True)
+                # With its last tag an image's digest may go too.
+                with contextlib.suppress(ImageNotFound):
+                    client.images.remove(name, force=True)
 
 
 def assert_everything_is_there(vpc: str) -> None:
@@ -141,7 +161,13 @@ def assert_everything_is_there(vpc: str) -> None:
     assert aws("iam").get_role(RoleName=NAME)["Role"]["RoleName"] == NAME
     assert aws("ec2").describe_vpcs(VpcIds=[vpc])["Vpcs"][0]["CidrBlock"] == "10.9.0.0/16"
     assert aws("logs").describe_log_groups(logGroupNamePrefix=f"/{NAME}")["logGroups"]
-    assert aws("ecr").describe_images(repositoryName=NAME)["imageDetails"]
+    (kept,) = aws("ecr").batch_get_image(repositoryName=NAME, imageIds=[{"imageTag": "1"}])[
+        "images"
+    ]
+    for layer in json.loads(kept["imageManifest"])["layers"]:
+        address = f"{localcloud.ENDPOINT_URL}/v2/{NAME}/blobs/{layer['digest']}"
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            assert f"sha256:{hashlib.sha256(answer.read()).hexdigest()}" == layer["digest"]
 
 
 def test_a_second_start_should_change_nothing(home: Path) -> None:
@@ -195,7 +221,7 @@ def test_a_local_cloud_that_dies_should_be_heard(
     words = 'FROM %s\nENTRYPOINT ["python3", "-c", "raise SystemExit(chr(42) * 3)"]\n'
     (home / "dying").mkdir(exist_ok=True)
     (home / "dying" / "Dockerfile").write_text(words % base.reference)
-    image, _ = client.images.build(path=str(home / "dying"), network_mode="none", pull=False)
+    image, _ = client.images.build(path=str(home / "dying"), network_mode="none", rm=True)
     try:
         with monkeypatch.context() as patch:
             patch.setattr(localcloud, "_ensure_image", lambda *_: image.id)
