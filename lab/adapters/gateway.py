@@ -22,6 +22,8 @@ from lab.waiting import wait_for
 
 #: How long one answer of a model may take, in seconds.
 ANSWER_TIMEOUT = 60.0
+#: What the client raises on an answer that is not of OpenAI's form: it checks no types.
+_OF_ANOTHER_FORM = (AttributeError, TypeError, ValueError)
 _FINISHED = {"stop", "length", "tool_calls", "content_filter"}
 
 
@@ -83,9 +85,12 @@ def list_models(client: OpenAI) -> list[str]:
     try:
         return [model.id for model in client.models.list()]
     except (openai.APIConnectionError, openai.InternalServerError) as error:
-        raise TransientError(f"the gateway did not list its models: {error}") from error
+        # Not `from error`: a log shows causes too, and a gateway may repeat the key it refuses.
+        said = _first_words(error, client.api_key)
+        raise TransientError(f"the gateway did not list its models: {said}") from None
     except openai.OpenAIError as error:
-        raise PermanentError(f"the gateway did not list its models: {error}") from error
+        said = _first_words(error, client.api_key)
+        raise PermanentError(f"the gateway did not list its models: {said}") from None
 
 
 def ask_model(client: OpenAI, case: ValidationCase) -> ModelResult:
@@ -104,8 +109,10 @@ def ask_model(client: OpenAI, case: ValidationCase) -> ModelResult:
         return result.model_copy(
             update={"first_token_ms": first, "total_ms": total, "streamed": True}
         )
-    except (openai.OpenAIError, BadAnswerError, httpx.HTTPError) as error:
-        return result.model_copy(update={"verdict": _verdict(error), "error": _first_words(error)})
+    except (openai.OpenAIError, BadAnswerError, httpx.HTTPError, *_OF_ANOTHER_FORM) as error:
+        return result.model_copy(
+            update={"verdict": _verdict(error), "error": _first_words(error, client.api_key)}
+        )
 
 
 def _ask_whole(client: OpenAI, case: ValidationCase) -> tuple[int, int]:
@@ -157,7 +164,7 @@ def _ask_streamed(client: OpenAI, case: ValidationCase) -> tuple[float, float]:
 
 def _verdict(error: Exception) -> Verdict:
     match error:
-        case BadAnswerError():
+        case BadAnswerError() | AttributeError() | TypeError() | ValueError():
             return Verdict.BAD_ANSWER
         case openai.APITimeoutError() | httpx.TimeoutException():
             return Verdict.TIMEOUT
@@ -173,6 +180,9 @@ def _verdict(error: Exception) -> Verdict:
             return Verdict.ERROR
 
 
-def _first_words(error: Exception, most: int = 400) -> str:
-    text = " ".join(str(error).split())
+def _first_words(error: Exception, key: str, most: int = 400) -> str:
+    text = str(error)
+    if isinstance(error, _OF_ANOTHER_FORM):
+        text = f"the answer does not have the form of OpenAI's API: {text}"
+    text = " ".join(text.replace(key, "(the key)").split())
     return text if len(text) <= most else f"{text[: most - 1]}…"
