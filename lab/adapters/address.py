@@ -55,7 +55,7 @@ def _ask(client: httpx.Client, url: str, log: Callable[[str], None]) -> str | No
         response = client.get(url)
         response.raise_for_status()
         return host_cidr(response.text[:200].strip())
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         log(f"address source {url}: {error}")
     except InvalidInputError as error:
         log(f"address source {url}: {error.message}")
