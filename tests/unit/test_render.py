@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lab.catalog import InferenceProfile, Model, load_catalog
+from lab.catalog import InferenceProfile, Model, Probe, load_catalog
 from lab.render import litellm_config, terraform_models, validation_cases
 from lab.settings import Settings
 
@@ -99,6 +99,6 @@ def test_a_model_without_a_profile_needs_no_region() -> None:
 
 def test_cases_carry_the_models_probe() -> None:
     """should ask each model what the catalogue says"""
-    model = CATALOG.models[0]
-    (case,) = validation_cases([model])
-    assert case.probe == model.probe
+    probe = Probe(prompt="Say yes.", max_tokens=5)
+    (case,) = validation_cases([CATALOG.models[0].model_copy(update={"probe": probe})])
+    assert case.probe == probe

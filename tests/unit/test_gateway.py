@@ -1,0 +1,361 @@
+"""Each way in which a model can fail is a verdict with its reason, over real HTTP on loopback."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from openai import OpenAI
+
+from lab.adapters import gateway
+from lab.adapters.gateway import ask_model, await_ready, is_ready, list_models, open_client
+from lab.catalog import Probe
+from lab.errors import DeadlineError, LabError, PermanentError, TransientError
+from lab.render import ValidationCase
+from lab.report import Verdict
+
+KEY = "sk-the-key-of-the-lab-4711"
+CASE = ValidationCase(alias="one", model_id="vendor.one", probe=Probe(prompt="Hi?", max_tokens=5))
+USAGE = {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}
+
+
+def choice(content: str | None = "A gateway.", finish: str | None = "stop") -> dict[str, Any]:
+    return {
+        "index": 0,
+        "finish_reason": finish,
+        "message": {"role": "assistant", "content": content},
+    }
+
+
+def whole(*choices: Any, usage: Any = USAGE) -> dict[str, Any]:
+    return {
+        "id": "c",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "one",
+        "choices": list(choices or [choice()]),
+        "usage": usage,
+    }
+
+
+def chunk(content: str | None = None, finish: str | None = None, usage: Any = None) -> Any:
+    return {
+        "id": "c",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "one",
+        "choices": [{"index": 0, "delta": {"content": content}, "finish_reason": finish}],
+        "usage": usage,
+    }
+
+
+STREAM = [chunk("A "), chunk("gateway."), chunk(None, "stop"), chunk(usage=USAGE)]
+
+
+@dataclass
+class Gateway:
+    """What the server answers; each part can be broken by a test."""
+
+    status: int = 200
+    error: str = "it is so"
+    whole: Any = field(default_factory=whole)
+    stream: list[Any] = field(default_factory=lambda: list(STREAM))
+    content_type: str = "application/json"
+    models: tuple[str, ...] = ("one", "two")
+    readiness: list[int] = field(default_factory=lambda: [200])
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    keys: set[str] = field(default_factory=set)
+    url: str = ""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    behaviour: Gateway
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def send(self, status: int, content_type: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("content-type", content_type)
+        self.send_header("content-length", str(len(body)))
+        self.send_header("x-should-retry", "false")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        its = self.behaviour
+        if self.path == "/health/readiness":
+            code = its.readiness.pop(0) if len(its.readiness) > 1 else its.readiness[0]
+            self.send(code, "text/plain", b"")
+        elif its.status != 200:
+            self.refuse()
+        else:
+            listed = [
+                {"id": m, "object": "model", "created": 1, "owned_by": "x"} for m in its.models
+            ]
+            body = json.dumps({"object": "list", "data": listed}).encode()
+            self.send(200, "application/json", body)
+
+    def do_POST(self) -> None:
+        its = self.behaviour
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        its.asked.append(asked)
+        its.keys.add(self.headers["authorization"])
+        if its.status != 200:
+            self.refuse()
+        elif asked.get("stream"):
+            lines = [f"data: {json.dumps(c)}\n\n" for c in its.stream]
+            self.send(200, "text/event-stream", "".join([*lines, "data: [DONE]\n\n"]).encode())
+        else:
+            text = its.whole if isinstance(its.whole, str) else json.dumps(its.whole)
+            self.send(200, its.content_type, text.encode())
+
+    def refuse(self) -> None:
+        # Gateways like to repeat the key that they refuse.
+        said = f"{self.behaviour.error}; received {self.headers['authorization']}"
+        body = json.dumps({"error": {"message": said, "type": "x", "code": "y"}}).encode()
+        self.send(self.behaviour.status, "application/json", body)
+
+
+@pytest.fixture
+def served() -> Iterator[Gateway]:
+    behaviour = Gateway()
+    handler = type("Handler", (_Handler,), {"behaviour": behaviour})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        behaviour.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.01))
+        thread.start()
+        yield behaviour
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def client(served: Gateway) -> Iterator[OpenAI]:
+    with open_client(served.url, KEY) as opened:
+        yield opened
+
+
+@pytest.fixture
+def nowhere() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def test_a_model_that_answers_is_ok(served: Gateway, client: OpenAI) -> None:
+    """should carry tokens of the whole answer and times of the stream"""
+    result = ask_model(client, CASE)
+    assert (result.verdict, result.error, result.streamed) == (Verdict.OK, None, True)
+    assert (result.alias, result.model_id) == ("one", "vendor.one")
+    assert (result.prompt_tokens, result.completion_tokens) == (7, 9)
+    assert result.first_token_ms is not None
+    assert result.total_ms is not None
+    assert 0 < result.first_token_ms <= result.total_ms
+
+
+def test_asks_as_the_catalogue_says(served: Gateway, client: OpenAI) -> None:
+    """should ask once for a whole and once for a streamed answer, with the lab's key"""
+    ask_model(client, CASE)
+    first, second = served.asked
+    assert "stream" not in first
+    assert second["stream"] is True
+    assert second["stream_options"] == {"include_usage": True}
+    for asked in served.asked:
+        assert asked["model"] == "one"
+        assert asked["messages"] == [{"role": "user", "content": "Hi?"}]
+        assert asked["max_tokens"] == 5
+    assert served.keys == {f"Bearer {KEY}"}
+
+
+@pytest.mark.parametrize("finish", ["stop", "length"])
+def test_a_cut_answer_is_an_answer(served: Gateway, client: OpenAI, finish: str) -> None:
+    """should take the two ends that a short probe can have"""
+    served.whole = whole(choice(finish=finish))
+    assert ask_model(client, CASE).verdict is Verdict.OK
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (whole(choice("")), "no content"),
+        (whole(choice("  \n")), "no content"),
+        (whole(choice(None)), "no content"),
+        (whole(choice(finish="error")), "finish reason is 'error'"),
+        (whole(choice(finish=None)), "finish reason is None"),
+        (whole(usage=None), "does not count its tokens"),
+        (whole(usage={**USAGE, "completion_tokens": 0}), "does not count its tokens"),
+        (whole(usage={**USAGE, "prompt_tokens": 0}), "does not count its tokens"),
+        ({**whole(), "choices": []}, "no choices"),
+        ({}, "no choices"),
+        (whole({}), ""),
+        ([], ""),
+        ("null", ""),
+        ("{", ""),
+    ],
+)
+def test_an_answer_that_is_none_is_a_bad_answer(
+    served: Gateway, client: OpenAI, answer: Any, why: str
+) -> None:
+    """should say what is wrong with the answer, and not crash on one of another form"""
+    served.whole = answer
+    result = ask_model(client, CASE)
+    assert result.verdict is Verdict.BAD_ANSWER
+    assert why in str(result.error)
+    assert result.streamed is False
+
+
+def test_a_page_in_place_of_an_answer_is_a_bad_answer(served: Gateway, client: OpenAI) -> None:
+    """should not crash where a proxy answers with a page of its own"""
+    served.whole, served.content_type = "<html>Sign in</html>", "text/html"
+    assert ask_model(client, CASE).verdict is Verdict.BAD_ANSWER
+
+
+@pytest.mark.parametrize(
+    ("stream", "why"),
+    [
+        ([], "no content"),
+        ([chunk(None, "stop"), chunk(usage=USAGE)], "no content"),
+        ([chunk("A"), chunk(usage=USAGE)], "finish reason is None"),
+        ([chunk("A"), chunk(None, "error"), chunk(usage=USAGE)], "finish reason is 'error'"),
+        ([chunk("A"), chunk(None, "stop")], "does not count its tokens"),
+        ([{**chunk(), "choices": [{"index": 0, "delta": None}]}], ""),
+    ],
+)
+def test_a_stream_that_is_none_is_a_bad_answer(
+    served: Gateway, client: OpenAI, stream: list[Any], why: str
+) -> None:
+    """should keep the tokens of the whole answer and say what the stream lacks"""
+    served.stream = stream
+    result = ask_model(client, CASE)
+    assert result.verdict is Verdict.BAD_ANSWER
+    assert why in str(result.error)
+    assert result.prompt_tokens == 7
+    assert (result.streamed, result.first_token_ms) == (False, None)
+
+
+def test_an_error_within_the_stream_is_told(served: Gateway, client: OpenAI) -> None:
+    """should carry the gateway's words from the middle of a stream"""
+    served.stream = [chunk("A"), {"error": {"message": "the model broke off", "code": 500}}]
+    result = ask_model(client, CASE)
+    assert result.verdict is Verdict.ERROR
+    assert "the model broke off" in str(result.error)
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [
+        (400, Verdict.ERROR),
+        (401, Verdict.REFUSED),
+        (403, Verdict.REFUSED),
+        (404, Verdict.NOT_FOUND),
+        (429, Verdict.THROTTLED),
+        (500, Verdict.ERROR),
+        (503, Verdict.ERROR),
+    ],
+)
+def test_each_refusal_has_its_verdict(
+    served: Gateway, client: OpenAI, status: int, verdict: Verdict
+) -> None:
+    """should tell the class of the failure and the gateway's words, without the key"""
+    served.status = status
+    result = ask_model(client, CASE)
+    assert result.verdict is verdict
+    assert "it is so" in str(result.error)
+    assert KEY not in str(result.error)
+
+
+def test_a_long_error_is_cut(served: Gateway, client: OpenAI) -> None:
+    """should fit a table, without the key at the cut"""
+    served.status, served.error = 400, "x" * 350
+    error = str(ask_model(client, CASE).error)
+    assert len(error) <= 400
+    assert "sk-the" not in error
+
+
+def test_no_gateway_is_unreachable(nowhere: str) -> None:
+    """should be a verdict, too, where nothing listens"""
+    client = open_client(nowhere, KEY).with_options(max_retries=0)
+    result = ask_model(client, CASE)
+    assert result.verdict is Verdict.UNREACHABLE
+    assert result.error
+
+
+def test_an_answer_that_does_not_come_is_a_timeout() -> None:
+    """should not wait for ever on a gateway that takes the question and says nothing"""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        client = open_client(endpoint, KEY).with_options(max_retries=0, timeout=0.2)
+        assert ask_model(client, CASE).verdict is Verdict.TIMEOUT
+
+
+def test_every_question_has_a_time_limit(nowhere: str) -> None:
+    """should bound each question and try again only what is worth it"""
+    client = open_client(nowhere, KEY)
+    assert client.timeout == gateway.ANSWER_TIMEOUT
+    assert client.max_retries == 2
+
+
+def test_lists_the_models(served: Gateway, client: OpenAI) -> None:
+    """should be the aliases that the gateway says"""
+    assert list_models(client) == ["one", "two"]
+
+
+@pytest.mark.parametrize(("status", "kind"), [(500, TransientError), (401, PermanentError)])
+def test_a_list_that_is_refused(
+    served: Gateway, client: OpenAI, status: int, kind: type[LabError]
+) -> None:
+    """should be worth another try only where it may pass, and hold no key"""
+    served.status = status
+    with pytest.raises(kind) as caught:
+        list_models(client)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "it is so" in shown
+    assert KEY not in shown
+
+
+def test_no_list_where_nothing_listens(nowhere: str) -> None:
+    """should be worth another try"""
+    with pytest.raises(TransientError):
+        list_models(open_client(nowhere, KEY).with_options(max_retries=0))
+
+
+def test_waits_until_it_is_ready(served: Gateway) -> None:
+    """should go on asking while the gateway says that it is not ready"""
+    served.readiness = [503, 200]
+    asked: list[int] = []
+    await_ready(served.url, deadline=30, log=lambda _: None, alive=lambda: asked.append(1))
+    assert len(asked) == 1
+    assert is_ready(served.url)
+
+
+def test_ends_at_once_when_it_can_no_longer_be_ready(nowhere: str) -> None:
+    """should raise what `alive` raises instead of waiting for the deadline"""
+
+    def dead() -> None:
+        raise PermanentError("the new task failed")
+
+    with pytest.raises(PermanentError, match="the new task failed"):
+        await_ready(nowhere, deadline=600, log=lambda _: None, alive=dead)
+
+
+def test_never_ready_is_told(served: Gateway) -> None:
+    """should name the endpoint when the deadline has passed"""
+    served.readiness = [503]
+    with pytest.raises(DeadlineError, match=served.url):
+        await_ready(served.url, deadline=0, log=lambda _: None)
+    assert not is_ready(served.url)
+
+
+def test_nothing_listening_is_not_ready(nowhere: str) -> None:
+    """should be an answer, not an error"""
+    assert not is_ready(nowhere)

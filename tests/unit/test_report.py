@@ -1,0 +1,140 @@
+"""The report is a contract: other programs read its file, and people its table and its chart."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from lab.report import (
+    LabReport,
+    ModelResult,
+    StageTime,
+    Verdict,
+    model_rows,
+    read_report,
+    stage_chart,
+    write_report,
+)
+
+AT = datetime(2030, 1, 31, 12, 0, 0, tzinfo=UTC)
+OK = ModelResult(
+    alias="one",
+    model_id="vendor.one",
+    verdict=Verdict.OK,
+    first_token_ms=12.5,
+    total_ms=80.0,
+    prompt_tokens=7,
+    completion_tokens=9,
+    streamed=True,
+)
+BAD = ModelResult(alias="two", model_id="vendor.two", verdict=Verdict.THROTTLED, error="slow down")
+
+
+def report(*models: ModelResult, error: str | None = None) -> LabReport:
+    return LabReport(
+        lab="demo",
+        target="local",
+        endpoint="http://203.0.113.10:4000",
+        image="registry/gateway-lab@sha256:0123",
+        created_at=AT,
+        expires_at=AT + timedelta(hours=2),
+        stages=[StageTime(name="preflight", started_at=AT, seconds=1.5)],
+        models=list(models),
+        error=error,
+    )
+
+
+def test_file_has_the_promised_fields(tmp_path: Path) -> None:
+    """should hold every field that the contract names, spelt as there"""
+    written = json.loads(write_report(report(OK, BAD), tmp_path).read_text())
+    assert (tmp_path / "report.json").exists()
+    top = {"lab", "endpoint", "image", "created_at", "expires_at", "stages", "models"}
+    assert top <= set(written)
+    assert {"name", "started_at", "seconds"} <= set(written["stages"][0])
+    assert set(written["models"][0]) == {
+        "alias",
+        "model_id",
+        "verdict",
+        "error",
+        "first_token_ms",
+        "total_ms",
+        "prompt_tokens",
+        "completion_tokens",
+        "streamed",
+    }
+    assert [m["verdict"] for m in written["models"]] == ["ok", "throttled"]
+    assert datetime.fromisoformat(written["expires_at"]) == AT + timedelta(hours=2)
+
+
+def test_reads_what_was_written(tmp_path: Path) -> None:
+    """should be the same report after a round trip"""
+    write_report(report(OK, BAD), tmp_path)
+    assert read_report(tmp_path) == report(OK, BAD)
+
+
+def test_no_report_is_none(tmp_path: Path) -> None:
+    """should be None where no up has been"""
+    assert read_report(tmp_path) is None
+
+
+def test_write_replaces_the_file_whole(tmp_path: Path) -> None:
+    """should put a new file in the old one's place, never write into what somebody reads"""
+    folder = tmp_path / "labs" / "demo"
+    path = write_report(report(OK), folder)
+    before = path.stat().st_ino
+    with path.open(encoding="utf-8") as reader:
+        write_report(report(OK, BAD), folder)
+        assert len(json.load(reader)["models"]) == 1
+    assert path.stat().st_ino != before
+    assert [p.name for p in folder.iterdir()] == ["report.json"]
+
+
+@pytest.mark.parametrize(
+    ("made", "passed"),
+    [
+        (report(OK), True),
+        (report(OK, BAD), False),
+        (report(), False),
+        (report(OK, error="rollout: failed"), False),
+    ],
+)
+def test_passed_means_every_model_answered(made: LabReport, passed: bool) -> None:
+    """should not be passed without models, with a bad one, or with an error"""
+    assert made.passed is passed
+
+
+def test_rows_tell_what_was_not_reached() -> None:
+    """should show a dash where there is no measure, and the error beside it"""
+    good, bad = model_rows(report(OK, BAD))
+    assert good["first token"] == "12 ms"
+    assert good["tokens"] == "7 in, 9 out"
+    assert (bad["first token"], bad["total"], bad["tokens"]) == ("-", "-", "-")
+    assert bad["error"] == "slow down"
+    assert bad["verdict"] == "throttled"
+
+
+def test_chart_is_mermaid() -> None:
+    """should have one valid line a stage, in milliseconds from the first beginning"""
+    stages = [
+        StageTime(name="build: image", started_at=AT + timedelta(seconds=2), seconds=90),
+        StageTime(name="preflight", started_at=AT, seconds=0),
+        StageTime(name="rollout", started_at=AT + timedelta(seconds=3), seconds=1.25, failed=True),
+    ]
+    head, *rest = stage_chart(stages).splitlines()
+    assert head == "gantt"
+    tasks = [line for line in rest if re.search(r":(crit, )?\d", line)]
+    line = re.compile(r" +[^:#;,]+ :(crit, )?(\d+), (\d+)")
+    found = [line.fullmatch(task) for task in tasks]
+    assert all(found)
+    spans = [(bool(m[1]), int(m[2]), int(m[3])) for m in found if m]
+    assert spans == [(False, 2000, 92000), (False, 0, 1), (True, 3000, 4250)]
+    assert "    dateFormat x" in rest
+
+
+def test_chart_of_nothing() -> None:
+    """should be a chart also where the run ended before its first stage did"""
+    assert stage_chart([]).startswith("gantt")
