@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from types import FrameType
 
 from rich.console import Console
+from rich.markup import escape
 
 from lab.catalog import load_catalog
 from lab.errors import LabError
 from lab.report import LabReport, read_report
-from lab.settings import Settings
+from lab.settings import read_settings
 from lab.spec import LabSpec, read_spec
 from workstation import prefect
 from workstation.setup import check_platform, set_up
@@ -43,7 +44,9 @@ def main(arguments: Sequence[str]) -> int:
         spec = _checked_spec(options)
         return bring_up(spec, options.target, console)
     except LabError as error:
-        Console(stderr=True, highlight=False).print(f"[red]✗[/] {error}", soft_wrap=True)
+        Console(stderr=True, highlight=False).print(
+            f"[red]✗[/] {escape(str(error))}", soft_wrap=True
+        )
         return 2
     except KeyboardInterrupt:
         console.print("Interrupted.")
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def bring_up(spec: LabSpec, target: str, console: Console) -> int:
     """Set up, run ``lab-up/<target>`` and show it; the exit code."""
-    set_up(target, lambda text: console.print(f"[dim]·[/] {text}", soft_wrap=True))
+    set_up(target, lambda text: console.print(f"[dim]·[/] {escape(text)}", soft_wrap=True))
     parameters = {"spec": spec.model_dump(mode="json", exclude_none=True)}
     deployment = f"lab-up/{target}"
     with prefect.Api() as api:
@@ -79,7 +82,7 @@ def _checked_spec(options: argparse.Namespace) -> LabSpec:
     if options.models is not None:
         values["models"] = [alias for alias in options.models.split(",") if alias]
     spec = read_spec(values)
-    load_catalog(Settings().catalog_path).choose(spec.models)
+    load_catalog(read_settings().catalog_path).choose(spec.models)
     return spec
 
 
@@ -107,6 +110,8 @@ def _verdict(run: dict[str, object], report: LabReport | None, console: Console)
         return 0
     why = report.error if report and report.error else run.get("state_message") or run["state_name"]
     Console(stderr=True, highlight=False).print(
-        f"[red]✗[/] lab-up ended as {run['state_name']}: {why}", soft_wrap=True, markup=True
+        f"[red]✗[/] lab-up ended as {run['state_name']}: {escape(str(why))}",
+        soft_wrap=True,
+        markup=True,
     )
     return 1
