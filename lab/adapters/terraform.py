@@ -57,7 +57,7 @@ def terraform_version() -> tuple[int, int, int]:
     try:
         text = str(json.loads(done.stdout)["terraform_version"])
         version = tuple(int(n) for n in text.split("-")[0].split("."))
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise PermanentError(f"Terraform did not tell its version: {done.stderr}", hint) from error
     if len(version) != 3 or version < MIN_VERSION:
         raise PermanentError(f"Terraform {text} is too old", hint)
