@@ -1,0 +1,205 @@
+"""prefect.yaml says what Prefect understands: Prefect itself passes over unknown keys in silence.
+
+Importing Prefect takes seconds, so everything that needs it stands in this module.
+"""
+
+from __future__ import annotations
+
+import copy
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect import Flow
+from prefect.cli.deploy._models import PrefectYamlModel
+from prefect.utilities.callables import parameter_schema
+from prefect.utilities.importtools import import_object
+from prefect.utilities.schema_tools.validation import validate
+from pydantic import BaseModel
+
+from deployments import register
+from lab.settings import ROOT, Settings
+from workstation import prefect as workstation_prefect
+from workstation.targets import target_environment, target_names, template_values
+
+FILE: dict[str, Any] = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
+DEPLOYMENTS: list[dict[str, Any]] = FILE["deployments"]
+FLOWS = {"lab-up", "lab-down"}
+#: Variables that the flows read, besides the fields of the settings.
+VENDORS = {"AWS_ENDPOINT_URL"}
+
+
+def unknown_keys(model: type[BaseModel], value: dict[str, Any], at: str = "") -> list[str]:
+    """Every key in ``value``, at any depth, that ``model`` does not declare."""
+    hints = typing.get_type_hints(model)
+    fields = {
+        name: hints[key]
+        for key, field in model.model_fields.items()
+        for name in (key, field.alias)
+        if name
+    }
+    found = []
+    for key, inner in value.items():
+        where = f"{at}{key}"
+        if key not in fields:
+            found.append(where)
+            continue
+        inside = models_in(fields[key])
+        if not inside:
+            continue
+        for number, item in enumerate(inner if isinstance(inner, list) else [inner]):
+            if isinstance(item, dict):
+                # Of several models that a value may be, the one that knows most of its keys.
+                tried = (unknown_keys(m, item, f"{where}.{number}.") for m in inside)
+                found += min(tried, key=len)
+    return found
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a value of this annotation may be, lists and unions opened."""
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    if typing.get_origin(annotation) is dict:
+        return []
+    return [model for part in typing.get_args(annotation) for model in models_in(part)]
+
+
+def checked(content: dict[str, Any]) -> list[str]:
+    return unknown_keys(PrefectYamlModel, {k: v for k, v in content.items() if k != "definitions"})
+
+
+def of(name: str) -> pytest.MarkDecorator:
+    ids = [f"{d['entrypoint'].rpartition(':')[2]}-{d['name']}" for d in DEPLOYMENTS]
+    return pytest.mark.parametrize(name, DEPLOYMENTS, ids=ids)
+
+
+def flow_of(deployment: dict[str, Any]) -> Flow[..., Any]:
+    path, _, name = deployment["entrypoint"].partition(":")
+    found = import_object(f"{path.removesuffix('.py').replace('/', '.')}.{name}")
+    assert isinstance(found, Flow)
+    return found
+
+
+def test_prefect_reads_the_file() -> None:
+    """should be valid by Prefect's own models"""
+    assert len(PrefectYamlModel.model_validate(FILE).deployments) == len(DEPLOYMENTS)
+
+
+def test_the_file_has_no_unknown_key() -> None:
+    """should hold only what Prefect declares, at every level"""
+    assert checked(FILE) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "key"),
+    [
+        ((), "deploymets"),
+        (("deployments", 0), "shedules"),
+        (("deployments", 0), "job_variables"),
+        (("deployments", 1), "enforce_parameters_schema"),
+        (("deployments", 0, "work_pool"), "work_queue"),
+        (("deployments", 0, "schedules", 0), "crom"),
+        (("deployments", 0, "concurrency_limit"), "strategy"),
+    ],
+)
+def test_an_unknown_key_is_caught(place: tuple[str | int, ...], key: str) -> None:
+    """should catch a mistyped key wherever it stands"""
+    content = copy.deepcopy(FILE)
+    content["deployments"][0]["schedules"] = [{"cron": "0 0 * * *"}]
+    content["deployments"][0]["concurrency_limit"] = {"limit": 1}
+    assert checked(content) == []
+    target: Any = content
+    for part in place:
+        target = target[part]
+    target[key] = []
+    # Deployments share their anchors, so that one key may be found in several.
+    found = checked(content)
+    assert found
+    assert all(where.endswith(key) for where in found)
+
+
+def test_every_flow_is_deployed_for_every_target() -> None:
+    """should have each flow once per target, under the target's name"""
+    found = [(flow_of(d).name, d["name"]) for d in DEPLOYMENTS]
+    assert sorted(found) == sorted((f, t) for f in FLOWS for t in ("local", "aws"))
+    assert target_names() == ["aws", "local"]
+
+
+def test_no_flow_is_forgotten() -> None:
+    """should deploy every flow that stands in its own file in flows/"""
+    files = {f"flows/{p.name}" for p in Path(ROOT, "flows").glob("*.py") if p.stem != "__init__"}
+    assert {d["entrypoint"].partition(":")[0] for d in DEPLOYMENTS} == files
+
+
+@of("deployment")
+def test_default_parameters_fit_the_flow(deployment: dict[str, Any]) -> None:
+    """should be what the flow takes, so that a run needs no parameter of its own"""
+    flow = flow_of(deployment)
+    assert deployment["enforce_parameter_schema"] is True
+    schema = parameter_schema(flow).model_dump_for_openapi()
+    validate(deployment["parameters"], schema, raise_on_error=True)
+    flow.validate_parameters(deployment["parameters"])
+
+
+@of("deployment")
+def test_a_flows_form_refuses_what_it_does_not_know(deployment: dict[str, Any]) -> None:
+    """should enforce the schema, so that a mistyped lab is refused before a run exists"""
+    schema = parameter_schema(flow_of(deployment)).model_dump_for_openapi()
+    bad = {"spec": {"lab": "Demo-"}} if "spec" in deployment["parameters"] else {"lab": "Demo-"}
+    assert validate(bad, schema)
+
+
+@of("deployment")
+def test_deployment_says_what_it_is(deployment: dict[str, Any]) -> None:
+    """should be found by its tags and told by its description"""
+    assert deployment["description"]
+    assert deployment["name"] in deployment["tags"]
+    assert flow_of(deployment).name.removeprefix("lab-") in deployment["tags"]
+
+
+@of("deployment")
+def test_deployment_goes_to_the_projects_work_pool(deployment: dict[str, Any]) -> None:
+    """should run where the project's worker polls"""
+    pool = deployment["work_pool"]["name"]
+    assert pool == register.WORK_POOL == workstation_prefect.WORK_POOL
+
+
+@of("deployment")
+def test_environment_is_what_the_settings_read(deployment: dict[str, Any]) -> None:
+    """should set no variable that nobody reads"""
+    environment = deployment["work_pool"]["job_variables"]["env"]
+    known = {f"LAB_{name.upper()}" for name in Settings.model_fields} | VENDORS
+    assert set(environment) <= known
+    assert environment["LAB_TARGET"] == deployment["name"]
+    assert all(isinstance(value, str) for value in environment.values())
+
+
+@pytest.mark.parametrize("target", ["local", "aws"])
+def test_targets_environment_makes_settings(
+    target: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """should be a place that a flow can run in, with no template left open"""
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    environment = target_environment(target)
+    assert "{{" not in "".join(environment.values())
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert settings.target == target
+    assert settings.home == tmp_path
+
+
+def test_the_local_block_is_the_registered_one() -> None:
+    """should name the credentials block that registration makes"""
+    assert target_environment("local")["LAB_CREDENTIALS_BLOCK"] == register.LOCAL_BLOCK
+
+
+def test_every_template_has_a_value() -> None:
+    """should use only names that the workstation gives"""
+    text = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
+    body = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    used = {part.partition("}}")[0].strip() for part in body.split("{{")[1:]}
+    assert used == {f"${name}" for name in template_values()}
