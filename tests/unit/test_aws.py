@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -24,12 +25,17 @@ TASK = f"{ARN}task/gateway-lab-demo/0123"
 NAME = "gateway-lab-demo"
 
 
+@functools.cache
+def session_of(region: str) -> boto3.Session:
+    """One a region: reading botocore's descriptions of the services costs most of these tests."""
+    return boto3.Session("AKIDEXAMPLE", "secret", region_name=region)
+
+
 class Stubs:
     """A Cloud whose clients answer only what a test gave them, in that order."""
 
     def __init__(self, region: str) -> None:
-        session = boto3.Session("AKIDEXAMPLE", "secret", region_name=region)
-        self.cloud = Cloud(session)
+        self.cloud = Cloud(session_of(region))
         self._stubbers: dict[str, Stubber] = {}
 
     def of(self, service: str) -> Stubber:
