@@ -47,5 +47,5 @@ lock: ## Recompile the hashed locks
 	@test -x $(VENV)/bin/uv || { $(PYTHON) -m venv $(VENV) && $(VENV)/bin/pip install --quiet --require-hashes -r bootstrap.lock; }
 	$(LOCK) bootstrap.in -o bootstrap.lock
 	$(LOCK) --group dev pyproject.toml -o requirements.lock
-	$(LOCK) docker/gateway/requirements.in -o docker/gateway/requirements.lock
-	$(LOCK) docker/localcloud/requirements.in -o docker/localcloud/requirements.lock
+	$(LOCK) --universal --excludes docker/gateway/excludes.txt docker/gateway/requirements.in -o docker/gateway/requirements.lock
+	$(LOCK) --universal docker/localcloud/requirements.in -o docker/localcloud/requirements.lock

@@ -5,22 +5,39 @@ from __future__ import annotations
 from prefect import flow
 
 from lab.adapters.process import interruptible
-from lab.settings import read_settings
+from lab.plan import Place
+from lab.record import Reason
+from lab.settings import Settings, read_settings
 from lab.spec import LabName
-from tasks.teardown import check_nothing_left, destroy_lab, locate, purge_foundation
+from tasks.hold import hold_lab
+from tasks.teardown import (
+    check_nothing_left,
+    destroy_lab,
+    locate,
+    purge_foundation,
+    reason_holds,
+)
 
 
 @flow(name="lab-down", flow_run_name="down {lab}", persist_result=False)
-def lab_down(lab: LabName, purge: bool = False) -> None:
+def lab_down(lab: LabName, reason: Reason = Reason.ASKED, purge: bool = False) -> None:
     """Destroy a lab, then look in every service whether anything of it is left.
 
-    Already gone is success. ``purge`` also removes what labs share (images, state bucket) once no
-    lab has state.
+    Already gone is success. With another reason than "asked" the lab is only destroyed if that
+    reason still holds. ``purge`` also removes what labs share (images, state bucket) once no lab
+    has state.
     """
     settings = read_settings()
     with interruptible():
         place = locate(settings)
-        destroy_lab(lab, settings, place)
-        check_nothing_left(lab, settings, place)
+        with hold_lab(lab, settings, place, "lab-down"):
+            if reason_holds(lab, settings, place, reason):
+                take_down(lab, settings, place)
         if purge:
             purge_foundation(settings, place)
+
+
+def take_down(lab: str, settings: Settings, place: Place) -> None:
+    """The story of a down, for a run that holds the lab."""
+    destroy_lab(lab, settings, place)
+    check_nothing_left(lab, settings, place)

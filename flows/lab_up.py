@@ -7,12 +7,14 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from lab.adapters.process import interruptible
 from lab.durations import now
+from lab.plan import Checked
 from lab.render import validation_cases
-from lab.settings import read_settings
+from lab.settings import Settings, read_settings
 from lab.spec import LabSpec
+from tasks.hold import hold_lab, wait_for_others
 from tasks.image import build_image, plan_image, push_image
 from tasks.lifetime import schedule_end
-from tasks.outcome import gather, told_outcome
+from tasks.outcome import UpOutcome, gather, told_outcome
 from tasks.preflight import preflight
 from tasks.provision import provision_foundation, provision_lab
 from tasks.rollout import roll_out
@@ -32,28 +34,32 @@ def lab_up(spec: LabSpec) -> None:
     happens. Fails unless every model answered.
     """
     settings = read_settings()
-    expires_at = now() + spec.lifetime
-    with told_outcome(spec, settings, expires_at) as outcome, interruptible():
+    with told_outcome(spec, settings, now() + spec.lifetime) as outcome, interruptible():
         checked = preflight(spec, settings)
-        outcome.place = checked.place
-        outcome.end_is_registered(schedule_end(spec, settings, checked.place, expires_at))
-        image = plan_image(settings, checked)
+        with hold_lab(spec.lab, settings, checked.place, "lab-up", wait_for_others("lab-up")):
+            bring_up(spec, settings, checked, outcome)
 
-        foundation = provision_foundation.submit(settings, checked.place)
-        built = build_image.submit(settings, checked, image)
-        provisioned = provision_lab.submit(spec, settings, checked, image, expires_at)
-        pushed = push_image.submit(
-            settings, image, wait_for=[foundation, built], return_state=False
-        )
-        _, was_built, made, digest = gather(foundation, built, provisioned, pushed)
-        outcome.image_is(image, digest, built=was_built)
 
-        live = roll_out(spec.lab, settings, made)
-        outcome.endpoint_is(live.endpoint)
+def bring_up(spec: LabSpec, settings: Settings, checked: Checked, outcome: UpOutcome) -> None:
+    """The story of an up, for a run that holds the lab."""
+    outcome.place = checked.place
+    record = schedule_end(spec, settings, checked, outcome.expires_at)
+    outcome.end_is_registered(record.created_at)
+    image = plan_image(settings, checked)
 
-        cases = validation_cases(checked.models)
-        check_model_list(spec.lab, settings, live.endpoint, made.secret_name, cases)
-        results = validate_model.map(
-            unmapped(settings), unmapped(live.endpoint), unmapped(made.secret_name), cases
-        )
-        outcome.models_said(gather(*results))
+    foundation = provision_foundation.submit(settings, checked.place)
+    built = build_image.submit(settings, checked, image)
+    provisioned = provision_lab.submit(spec, settings, checked, image, record.expires_at)
+    pushed = push_image.submit(settings, image, wait_for=[foundation, built], return_state=False)
+    _, was_built, made, digest = gather(foundation, built, provisioned, pushed)
+    outcome.image_is(image, digest, built=was_built)
+
+    live = roll_out(spec.lab, settings, made)
+    outcome.endpoint_is(live.endpoint)
+
+    cases = validation_cases(checked.models)
+    check_model_list(spec.lab, settings, live.endpoint, made.secret_name, cases)
+    results = validate_model.map(
+        unmapped(settings), unmapped(live.endpoint), unmapped(made.secret_name), cases
+    )
+    outcome.models_said(gather(*results))

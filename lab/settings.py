@@ -55,6 +55,9 @@ class Settings(BaseSettings):
     container_environment: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict, description="Further environment of the gateway's container, as JSON."
     )
+    longest_life: timedelta = Field(
+        default=timedelta(hours=72), description="From a lab's creation to its last possible end."
+    )
     rollout_deadline: timedelta = timedelta(minutes=10)
     #: From a running task to a gateway that serves: 42 s on Fargate's smallest size.
     readiness_deadline: timedelta = timedelta(minutes=3)

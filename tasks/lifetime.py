@@ -19,52 +19,70 @@ from prefect.states import Cancelled
 
 from lab import names
 from lab.durations import now, to_rfc3339
-from lab.plan import Place
+from lab.plan import Checked, Place
+from lab.record import LabRecord, Reason
 from lab.settings import Settings
 from lab.spec import LabSpec
 from tasks.cloud import open_cloud
 from tasks.stages import run_log, stage
 
-RECORD_VERSION = 1
-
 
 @stage("schedule end", run_name="schedule-end-{spec.lab}")
-def schedule_end(spec: LabSpec, settings: Settings, place: Place, expires_at: datetime) -> datetime:
-    """Register the end of the lab at ``expires_at``; return when the lab was first brought up.
+def schedule_end(
+    spec: LabSpec, settings: Settings, checked: Checked, expires_at: datetime
+) -> LabRecord:
+    """Register the end of the lab at ``expires_at``; return the lab's record.
 
     On return the cloud holds a record of the lab with its end, Prefect has a ``lab-down`` run at
     that time, and ends registered by earlier ups of the lab are cancelled. Called again by a
-    retry, this registers the same end.
+    retry, this registers the same end. Raises InvalidInputError if the lab would live too long.
     """
-    log = run_log()
-    cloud = open_cloud(settings)
-    if cloud.ensure_state_bucket(place.bucket):
-        log(f"made the state bucket {place.bucket}")
-    key = names.lab_record_key(spec.lab)
-    known = cloud.get_record(place.bucket, key) or {}
-    created_at = datetime.fromisoformat(known.get("created_at", now().isoformat()))
-    record: dict[str, Any] = {
-        "version": RECORD_VERSION,
-        "lab": spec.lab,
-        "owner": spec.owner,
-        "created_at": to_rfc3339(created_at),
-        "expires_at": to_rfc3339(expires_at),
-    }
-    cloud.put_record(place.bucket, key, record)
+    known = read_record(spec.lab, settings, checked.place)
+    wanted = LabRecord(
+        lab=spec.lab,
+        owner=spec.owner,
+        created_at=known.created_at if known else now(),
+        expires_at=expires_at,
+        on_failure=spec.on_failure,
+        architecture=checked.architecture,
+        capacity=spec.capacity,
+        cpu=spec.cpu,
+        memory=spec.memory,
+        models=[m.alias for m in checked.models],
+        cidrs=checked.cidrs,
+    ).moved_to(expires_at, settings.longest_life)
+    write_record(wanted, settings, checked.place)
+    replace_scheduled_end(wanted, settings)
+    return wanted
+
+
+def read_record(lab: str, settings: Settings, place: Place) -> LabRecord | None:
+    """What the cloud remembers of ``lab``; ``None`` for a lab it does not know."""
+    found = open_cloud(settings).get_record(place.bucket, names.lab_record_key(lab))
+    return LabRecord.model_validate(found) if found else None
+
+
+def write_record(record: LabRecord, settings: Settings, place: Place) -> None:
+    """Let the cloud remember ``record``."""
+    key = names.lab_record_key(record.lab)
+    open_cloud(settings).put_record(place.bucket, key, record.model_dump(mode="json"))
+
+
+def replace_scheduled_end(record: LabRecord, settings: Settings) -> None:
+    """On return Prefect has exactly one ``lab-down`` run for the lab, at the record's end."""
     end: Any = run_deployment(
         f"lab-down/{settings.target}",
-        parameters={"lab": spec.lab},
-        scheduled_time=expires_at,
-        flow_run_name=f"end of {spec.lab}",
+        parameters={"lab": record.lab, "reason": Reason.END.value},
+        scheduled_time=record.expires_at,
+        flow_run_name=f"end of {record.lab}",
         timeout=0,
         as_subflow=False,
-        # A key per up: a key used before would return that run, even if it was cancelled.
-        idempotency_key=f"{flow_run.id}-{to_rfc3339(expires_at)}",
-        tags=_tags(spec.lab, settings),
+        # A key per run: a key used before would return that run, even if it was cancelled.
+        idempotency_key=f"{flow_run.id}-{to_rfc3339(record.expires_at)}",
+        tags=_tags(record.lab, settings),
     )
-    cancel_scheduled_ends(spec.lab, settings, keep=str(end.id))
-    log(f"lab {spec.lab} will be destroyed at {to_rfc3339(expires_at)}")
-    return created_at
+    cancel_scheduled_ends(record.lab, settings, keep=str(end.id))
+    run_log()(f"lab {record.lab} will be destroyed at {to_rfc3339(record.expires_at)}")
 
 
 def cancel_scheduled_ends(lab: str, settings: Settings, keep: str | None = None) -> int:

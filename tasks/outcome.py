@@ -9,6 +9,7 @@ from typing import Any
 
 from prefect.futures import PrefectFuture, wait
 
+from lab.adapters.lease import LabHeldError
 from lab.durations import now
 from lab.errors import LabError, PermanentError
 from lab.plan import ImagePlan, Place
@@ -39,6 +40,7 @@ class UpOutcome:
         self._report = LabReport(
             lab=spec.lab, target=settings.target, created_at=now(), expires_at=expires_at
         )
+        self.expires_at = expires_at
         self.place: Place | None = None
 
     def end_is_registered(self, created_at: datetime) -> None:
@@ -88,6 +90,9 @@ def told_outcome(spec: LabSpec, settings: Settings, expires_at: datetime) -> Ite
         try:
             yield outcome
             outcome._verdict()
+        except LabHeldError:
+            # The report is that of the run which holds the lab.
+            raise
         except BaseException as error:
             with _second_to(error, "publishing the report"):
                 outcome._publish(stages, settings, error)

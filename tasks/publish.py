@@ -65,7 +65,7 @@ def _endpoint_text(report: LabReport) -> str:
 | Destroyed at | {end} |
 | Image | `{report.image}` |
 
-The key is in Secrets Manager as `{names.resource_name(report.lab)}/key`.
+The key is in Secrets Manager as `{names.key_secret(report.lab)}`.
 
 ```bash
 curl {report.endpoint}/v1/chat/completions \\

@@ -26,8 +26,8 @@ class RolledOut(BaseModel):
 def roll_out(lab: str, settings: Settings, made: Provisioned) -> RolledOut:
     """On return the newest revision serves, and its gateway says that it is ready.
 
-    If the new task fails, the service goes back to the revision that served before (or to no task)
-    and the error holds ECS's reason and the container's last words.
+    If the new task fails, what served before serves on, at its address, and the error holds ECS's
+    reason and the container's last words.
     """
     log = run_log()
     cloud = open_cloud(settings)
@@ -44,12 +44,12 @@ def roll_out(lab: str, settings: Settings, made: Provisioned) -> RolledOut:
         _await_gateway(cloud, rollout, task, endpoint, settings, made.log_group_name)
     except PermanentError as error:
         try:
-            cloud.undo_rollout(rollout)
+            cloud.abandon_rollout(rollout)
         except LabError as second:
-            log(f"and the rollout could not be undone: {second.message}")
+            log(f"and the failed rollout could not be stopped: {second.message}")
         else:
-            serves = rollout.previous.rsplit("/", 1)[-1] if rollout.previous else "no task"
-            log(f"the rollout of {lab} was undone; now serving: {serves}")
+            serves = rollout.previous.rsplit("/", 1)[-1] if rollout.previous else "nothing"
+            log(f"the rollout of {lab} failed; {serves} serves on")
         raise error
     log(f"the gateway is ready at {endpoint}")
     return RolledOut(endpoint=endpoint, image_digest=task.image_digest)

@@ -6,11 +6,13 @@ import shutil
 
 from lab import names
 from lab.adapters.aws import Leftover
+from lab.durations import now, to_rfc3339
 from lab.errors import PermanentError
 from lab.plan import Place
+from lab.record import Reason
 from lab.settings import Settings
 from tasks.cloud import open_cloud
-from tasks.lifetime import cancel_scheduled_ends
+from tasks.lifetime import cancel_scheduled_ends, read_record
 from tasks.preflight import find_place
 from tasks.provision import destroy_foundation, destroy_lab_resources
 from tasks.publish import publish_teardown
@@ -21,6 +23,19 @@ from tasks.stages import run_log, stage
 def locate(settings: Settings) -> Place:
     """The account and region that ``settings`` lead to."""
     return find_place(settings)
+
+
+@stage("check reason", run_name="check-reason-{lab}")
+def reason_holds(lab: str, settings: Settings, place: Place, reason: Reason) -> bool:
+    """Whether the lab is to be destroyed for ``reason`` now. A lab without a record always is."""
+    record = read_record(lab, settings, place)
+    if record is None or record.to_be_destroyed(reason, now()):
+        return True
+    run_log()(
+        f"lab {lab} stays: its end is {to_rfc3339(record.expires_at)}, and a failed up is to be "
+        f"{record.on_failure}"
+    )
+    return False
 
 
 @stage("destroy", run_name="destroy-{lab}")

@@ -114,14 +114,31 @@ def register(log: Log) -> None:
 
 
 def start_worker(log: Log) -> None:
-    """On return a worker of the project polls the work pool."""
+    """On return a worker of the project, started in this environment, polls the work pool.
+
+    Flows act in their worker's environment: one that was started in another (other credentials,
+    other LAB_ values) is replaced, unless it has a run under way; then PermanentError is raised.
+    """
     worker = _worker()
+    stamp = lab_home() / "prefect" / "worker.environment"
+    identity = _worker_identity()
+    if worker.pid() is not None and (not stamp.exists() or stamp.read_text() != identity):
+        with Api() as api:
+            busy = api.running()
+        if busy:
+            raise PermanentError(
+                f"the worker was started in another environment and still runs {', '.join(busy)}",
+                "Wait for these runs to end, or cancel them, and run the command again.",
+            )
+        log("The environment has changed since the worker was started")
+        worker.stop(log)
     if worker.pid() is None:
         log("Starting the worker")
         worker.start(
             [*_PREFECT, "worker", "start", "--pool", WORK_POOL, "--type", "process"],
             prefect_environment(),
         )
+        stamp.write_text(identity)
 
     def polls() -> bool | None:
         worker.check_alive()
@@ -178,6 +195,12 @@ class Api:
         """Whether a worker of ``pool`` has just been heard."""
         found = self._ask("POST", f"/work_pools/{pool}/workers/filter", {"limit": 50}) or []
         return any(worker.get("status") == "ONLINE" for worker in found)
+
+    def running(self) -> list[str]:
+        """The names of the runs under way."""
+        state = {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}
+        found = self._ask("POST", "/flow_runs/filter", {"flow_runs": {"state": state}}) or []
+        return [run["name"] for run in found]
 
     def start_run(self, deployment: str, parameters: dict[str, Any], tags: list[str]) -> str:
         """Create a run of ``deployment`` to start now; return its ID."""
@@ -251,6 +274,12 @@ def _check_port_free() -> None:
                 f"port {port()} of 127.0.0.1 is in use by another program",
                 "End that program, or choose a port: LAB_PREFECT_PORT=4201 make demo",
             ) from error
+
+
+def _worker_identity() -> str:
+    """A hash, since credentials may be among them, of the variables that a flow acts by."""
+    ours = sorted((k, v) for k, v in os.environ.items() if k.startswith(("AWS_", "LAB_")))
+    return hashlib.sha256(repr(ours).encode()).hexdigest()
 
 
 def _identity() -> str:

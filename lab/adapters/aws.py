@@ -69,6 +69,9 @@ _BAD_CREDENTIAL_CODES = {
     "AuthFailure",
     "InvalidAccessKeyId",
 }
+_NO_OBJECT = {"NoSuchKey", "NoSuchBucket", "404"}
+#: S3's answers to a conditional write that somebody else won.
+_BEATEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 _DENIED_CODES = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
 _UP_AGAIN = "Bring the lab up again."
 _SIGN_IN = "Sign in to AWS again (for example `aws sso login`) and run the command again."
@@ -325,14 +328,33 @@ class Cloud:
 
     def get_record(self, bucket: str, key: str) -> dict[str, Any] | None:
         """The JSON under ``key``, or ``None`` where neither object nor bucket exists."""
+        found = self.read_object(bucket, key)
+        return cast("dict[str, Any]", json.loads(found[0])) if found else None
+
+    def read_object(self, bucket: str, key: str) -> tuple[bytes, str] | None:
+        """The object's bytes and ETag, or ``None`` where there is none."""
         with told(f"reading s3://{bucket}/{key}"):
             try:
-                body = self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+                found = self._s3.get_object(Bucket=bucket, Key=key)
+                return found["Body"].read(), found["ETag"]
             except ClientError as error:
-                if error.response["Error"]["Code"] in {"NoSuchKey", "NoSuchBucket", "404"}:
+                if error.response["Error"]["Code"] in _NO_OBJECT:
                     return None
                 raise
-        return cast("dict[str, Any]", json.loads(body))
+
+    def write_object(self, bucket: str, key: str, body: bytes, replacing: str | None) -> str | None:
+        """Write the object if its ETag is still ``replacing`` (``None``: if there is none).
+
+        Returns the new ETag, or ``None`` if somebody else was first.
+        """
+        condition: Any = {"IfMatch": replacing} if replacing else {"IfNoneMatch": "*"}
+        with told(f"writing s3://{bucket}/{key}"):
+            try:
+                return self._s3.put_object(Bucket=bucket, Key=key, Body=body, **condition)["ETag"]
+            except ClientError as error:
+                if error.response["Error"]["Code"] in _BEATEN | _NO_OBJECT:
+                    return None
+                raise
 
     def list_labs(self, bucket: str) -> list[str]:
         """Every lab that has anything in the state bucket, by name."""
@@ -343,7 +365,7 @@ class Cloud:
                 )
                 prefixes = [p["Prefix"] for page in pages for p in page.get("CommonPrefixes", [])]
             except ClientError as error:
-                if error.response["Error"]["Code"] in {"NoSuchBucket", "404"}:
+                if error.response["Error"]["Code"] in _NO_OBJECT:
                     return []
                 raise
         return sorted(prefix.split("/")[1] for prefix in prefixes)
@@ -365,7 +387,7 @@ class Cloud:
                             Bucket=bucket, Delete=cast(Any, {"Objects": found, "Quiet": True})
                         )
             except ClientError as error:
-                if error.response["Error"]["Code"] not in {"NoSuchBucket", "404"}:
+                if error.response["Error"]["Code"] not in _NO_OBJECT:
                     raise
 
     def delete_bucket(self, bucket: str) -> None:
@@ -375,7 +397,7 @@ class Cloud:
             try:
                 self._s3.delete_bucket(Bucket=bucket)
             except ClientError as error:
-                if error.response["Error"]["Code"] not in {"NoSuchBucket", "404"}:
+                if error.response["Error"]["Code"] not in _NO_OBJECT:
                     raise
 
     # --- the registry ------------------------------------------------------------------------
@@ -446,17 +468,14 @@ class Cloud:
         ]
         return Rollout(cluster, service, task_definition, served[0] if served else None, stopped)
 
-    def undo_rollout(self, rollout: Rollout) -> None:
-        """Go back to what served before, or to no task where nothing did, to end a crash loop."""
-        with told(f"undoing the rollout of {rollout.service}"):
-            if rollout.previous:
-                self._ecs.update_service(
-                    cluster=rollout.cluster,
-                    service=rollout.service,
-                    taskDefinition=rollout.previous,
-                    desiredCount=1,
-                )
-            else:
+    def abandon_rollout(self, rollout: Rollout) -> None:
+        """End the crash loop of a failed rollout before which nothing served.
+
+        Where something did, nothing is done: ECS's circuit breaker goes back to it and keeps its
+        task, and with it the address that callers have; another update would replace the task.
+        """
+        if rollout.previous is None:
+            with told(f"stopping the failed rollout of {rollout.service}"):
                 self._ecs.update_service(
                     cluster=rollout.cluster, service=rollout.service, desiredCount=0
                 )

@@ -15,7 +15,7 @@ from workstation.targets import LOCAL_CREDENTIALS, environment_of
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """The local cloud with Prefect. Labs of tests are gone afterwards, and set-up if it was ours."""
+    """Local cloud and Prefect; afterwards the tests' labs are gone, and set-up if it was ours."""
     ran_before = localcloud.is_answering()
 
     def log(text: str) -> None:

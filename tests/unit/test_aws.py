@@ -310,16 +310,15 @@ def test_start_needs_a_service(stubs: Stubs, status: str | None) -> None:
         stubs.cloud.start_rollout(NAME, NAME, NEW)
 
 
-@pytest.mark.parametrize(
-    ("previous", "expected"),
-    [(OLD, {"taskDefinition": OLD, "desiredCount": 1}), (None, {"desiredCount": 0})],
-)
-def test_undo_goes_back_or_ends_the_crash_loop(
-    stubs: Stubs, previous: str | None, expected: dict[str, Any]
-) -> None:
-    """should serve the previous revision again, or run no task where there was none"""
-    stubs.says("ecs", "update_service", {}, cluster=NAME, service=NAME, **expected)
-    stubs.cloud.undo_rollout(Rollout(NAME, NAME, NEW, previous, frozenset()))
+def test_a_failed_first_rollout_is_stopped(stubs: Stubs) -> None:
+    """should run no task where nothing had served before, to end the crash loop"""
+    stubs.says("ecs", "update_service", {}, cluster=NAME, service=NAME, desiredCount=0)
+    stubs.cloud.abandon_rollout(Rollout(NAME, NAME, NEW, None, frozenset()))
+
+
+def test_what_served_before_a_failed_rollout_is_left_alone(stubs: Stubs) -> None:
+    """should call nothing: an update would replace the task that serves, and its address"""
+    stubs.cloud.abandon_rollout(Rollout(NAME, NAME, NEW, OLD, frozenset()))
 
 
 def task(**changes: Any) -> dict[str, Any]:

@@ -1,0 +1,82 @@
+"""What the cloud itself remembers of a lab: the record beside its state in the state bucket. Pure.
+
+Written before anything billable exists, so that whoever finds the bucket can find every lab and its
+end, with no other memory.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
+
+from lab.durations import format_duration, to_rfc3339
+from lab.errors import InvalidInputError
+from lab.fargate import Architecture, Capacity
+from lab.spec import OnFailure
+
+RECORD_VERSION = 1
+
+
+class Reason(StrEnum):
+    """Why a lab is to be destroyed; only what was asked for by a person is done in any case."""
+
+    ASKED = "asked"
+    END = "end"
+    FAILED_UP = "failed-up"
+
+
+class LabRecord(BaseModel):
+    """A lab as the cloud remembers it. Times are UTC."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    version: int = RECORD_VERSION
+    lab: str
+    owner: str = "unknown"
+    created_at: datetime
+    expires_at: datetime
+    on_failure: OnFailure = OnFailure.KEEP
+    architecture: Architecture = Architecture.X86_64
+    capacity: Capacity = Capacity.SPOT
+    cpu: int = 1024
+    memory: int = 2048
+    models: list[str] = Field(default_factory=list)
+    cidrs: list[str] = Field(default_factory=list)
+    #: Minutes before the end for which a notice of this end was given.
+    notices: list[int] = Field(default_factory=list)
+
+    @field_serializer("created_at", "expires_at")
+    def _rfc3339(self, moment: datetime) -> str:
+        return to_rfc3339(moment)
+
+    def moved_to(self, expires_at: datetime, longest: timedelta) -> LabRecord:
+        """The record with another end, for which no notice was given yet.
+
+        Raises InvalidInputError if the lab would live longer than ``longest`` from its creation.
+        """
+        latest = self.created_at + longest
+        if expires_at > latest:
+            raise InvalidInputError(
+                f"lab {self.lab} may live until {to_rfc3339(latest)} at the latest "
+                f"({format_duration(longest)} from its creation at {to_rfc3339(self.created_at)}); "
+                f"asked for was {to_rfc3339(expires_at)}",
+                "Ask for an earlier end, or bring up another lab.",
+            )
+        return self.model_copy(update={"expires_at": expires_at, "notices": []})
+
+    def to_be_destroyed(self, reason: Reason, at: datetime) -> bool:
+        """Whether ``reason`` holds: the end may have moved, a failed up may be wanted kept."""
+        match reason:
+            case Reason.END:
+                return at >= self.expires_at
+            case Reason.FAILED_UP:
+                return self.on_failure is OnFailure.DESTROY
+            case Reason.ASKED:
+                return True
+
+    def due_notices(self, at: datetime, thresholds: tuple[int, ...]) -> list[int]:
+        """The thresholds (minutes before the end) that ``at`` has passed without a notice."""
+        left = (self.expires_at - at).total_seconds() / 60
+        return [m for m in thresholds if 0 < left <= m and m not in self.notices]

@@ -1,0 +1,70 @@
+"""One mutating run per lab: a run holds its lab while it works on it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from prefect.runtime import flow_run
+
+from lab.adapters import lease
+from lab.adapters.lease import Holder
+from lab.adapters.process import interrupt_children
+from lab.durations import now, to_rfc3339
+from lab.plan import Place
+from lab.settings import Settings
+from tasks.cloud import open_cloud
+from tasks.stages import run_log
+
+#: How long a run waits for another to be done with its lab, in seconds.
+PATIENCE = 1800.0
+
+
+def wait_for_all(_: Holder) -> float:
+    """Wait for whoever holds the lab: what must happen, happens after them."""
+    return PATIENCE
+
+
+def wait_for_others(doing: str) -> Callable[[Holder], float]:
+    """Wait for runs that do something else; be refused at once by one that does the same."""
+    return lambda holder: 0.0 if holder.doing == doing else PATIENCE
+
+
+def wait_for_none(_: Holder) -> float:
+    """Be refused at once by whoever holds the lab."""
+    return 0.0
+
+
+@contextmanager
+def hold_lab(
+    lab: str,
+    settings: Settings,
+    place: Place,
+    doing: str,
+    patience: Callable[[Holder], float] = wait_for_all,
+) -> Iterator[None]:
+    """Hold ``lab`` within the block; LabHeldError names the run that holds it instead.
+
+    Should the lease be lost, what the run has started is interrupted.
+    """
+    log = run_log()
+    cloud = open_cloud(settings)
+    if cloud.ensure_state_bucket(place.bucket):
+        log(f"made the state bucket {place.bucket}")
+    holder = Holder(
+        doing=doing,
+        run=str(flow_run.id),
+        host=socket.gethostname(),
+        since=to_rfc3339(now()),
+    )
+    with lease.hold_lab(
+        cloud,
+        place.bucket,
+        lab,
+        holder,
+        patience=patience,
+        on_lost=interrupt_children,
+        log=log,
+    ):
+        yield
