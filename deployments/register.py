@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import timedelta
 
 from prefect import get_client
+from prefect.automations import Automation
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.events.actions import RunDeployment
+from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
+
+from lab.record import Reason
 
 WORK_POOL = "gateway-lab"
 LOCAL_BLOCK = "gateway-lab-local"
@@ -51,13 +58,60 @@ def ensure_blocks() -> None:
     ).save(LOCAL_BLOCK, overwrite=True)
 
 
+def ensure_automations() -> None:
+    """A failed or crashed up leads to ``lab-down``, which looks whether that was asked for.
+
+    A run that crashed cannot clean up after itself.
+    """
+    with get_client(sync_client=True) as client:
+        for target in ("local", "aws"):
+            up = client.read_deployment_by_name(f"lab-up/{target}")
+            down = client.read_deployment_by_name(f"lab-down/{target}")
+            wanted = Automation(
+                name=f"lab-up/{target} failed: lab-down/{target} looks",
+                description="Destroys the lab of a failed or crashed up that asked for it.",
+                trigger=EventTrigger(
+                    expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
+                    match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+                    match_related=ResourceSpecification(
+                        {
+                            "prefect.resource.id": f"prefect.deployment.{up.id}",
+                            "prefect.resource.role": "deployment",
+                        }
+                    ),
+                    posture=Posture.Reactive,
+                    threshold=1,
+                    within=timedelta(seconds=0),
+                ),
+                actions=[
+                    RunDeployment(
+                        source="selected",
+                        deployment_id=down.id,
+                        parameters={
+                            "lab": {
+                                "__prefect_kind": "jinja",
+                                "template": "{{ flow_run.parameters['spec']['lab'] }}",
+                            },
+                            "reason": Reason.FAILED_UP.value,
+                        },
+                    )
+                ],
+            )
+            for known in client.read_automations_by_name(wanted.name):
+                client.delete_automation(known.id)
+            wanted.create()
+
+
 def main() -> int:
     """Register everything; the exit code of ``prefect deploy``."""
     ensure_work_pool()
     ensure_blocks()
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"], check=False
-    ).returncode
+    )
+    if done.returncode == 0:
+        ensure_automations()
+    return done.returncode
 
 
 if __name__ == "__main__":

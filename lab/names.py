@@ -72,9 +72,33 @@ def key_secret(lab: str) -> str:
     return f"{resource_name(lab)}/gateway-key"
 
 
+#: The gateway's container in the task, and the prefix of its log streams.
+CONTAINER = "gateway"
+#: The roles of a lab, by what follows its name.
+ROLES = ("execution", "task", "scheduler", "stop")
+#: The one schedule in a lab's schedule group.
+STOP_SCHEDULE = "stop"
+
+
+def state_machine(lab: str) -> str:
+    """The Step Functions state machine that stops the lab's service at its end."""
+    return f"{resource_name(lab)}-stop"
+
+
+def variable(lab: str, what: str) -> str:
+    """A Prefect variable's name, which takes no dashes."""
+    return f"lab_{lab.replace('-', '_')}_{what}"
+
+
 def log_group(lab: str) -> str:
     """The gateway's CloudWatch log group."""
     return f"/{PROJECT}/{lab}"
+
+
+def lab_of_resource(name: str) -> str | None:
+    """The lab whose resource is called ``name`` by :func:`resource_name`, or ``None``."""
+    lab = name.removeprefix(f"{PROJECT}-")
+    return lab if lab != name and re.match(LAB_NAME_PATTERN, lab) else None
 
 
 def artifact_key(lab: str, what: str) -> str:

@@ -58,6 +58,16 @@ class Settings(BaseSettings):
     longest_life: timedelta = Field(
         default=timedelta(hours=72), description="From a lab's creation to its last possible end."
     )
+    stop_grace: timedelta = Field(
+        default=timedelta(minutes=15),
+        description="How long after a lab's end the cloud itself stops its service.",
+    )
+    notices: tuple[int, ...] = Field(
+        default=(30, 5), description="Minutes before a lab's end at which to give notice."
+    )
+    notify_block: str | None = Field(
+        default=None, description="A notification block, `type/name`, such as `slack-webhook/ops`."
+    )
     rollout_deadline: timedelta = timedelta(minutes=10)
     #: From a running task to a gateway that serves: 42 s on Fargate's smallest size.
     readiness_deadline: timedelta = timedelta(minutes=3)
@@ -97,6 +107,11 @@ class Settings(BaseSettings):
     def catalog_path(self) -> Path:
         """The one list of models."""
         return ROOT / "config" / "models.yaml"
+
+    @property
+    def prices_path(self) -> Path:
+        """The dated price table."""
+        return ROOT / "config" / "prices.yaml"
 
     def lab_home(self, lab: str) -> Path:
         """The folder for what this machine knows of ``lab``."""

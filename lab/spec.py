@@ -64,6 +64,21 @@ LabName = Annotated[
 ]
 
 
+Ttl = Annotated[
+    str,
+    Field(
+        description="The lab is destroyed after this time: 1m to 24h, as in '45m' or '1h30m'.",
+        json_schema_extra={"pattern": DURATION_PATTERN},
+    ),
+    AfterValidator(_told(_check_ttl)),
+]
+
+
+def lifetime_of(ttl: str) -> timedelta:
+    """A valid TTL as a length of time."""
+    return parse_duration(ttl)
+
+
 class OnFailure(StrEnum):
     """What a failed up does with what already exists."""
 
@@ -77,14 +92,7 @@ class LabSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     lab: LabName
-    ttl: Annotated[
-        str,
-        Field(
-            description="The lab is destroyed after this time: 1m to 24h, as in '45m' or '1h30m'.",
-            json_schema_extra={"pattern": DURATION_PATTERN},
-        ),
-        AfterValidator(_told(_check_ttl)),
-    ] = "2h"
+    ttl: Ttl = "2h"
     models: Annotated[
         list[str] | None,
         Field(description="Aliases of config/models.yaml. Empty: those enabled there."),

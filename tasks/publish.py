@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
+
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from pydantic import BaseModel, ConfigDict
 
 from lab import names
-from lab.adapters.aws import Leftover
+from lab.adapters.sweep import Leftover
 from lab.durations import to_rfc3339
 from lab.report import LabReport, model_rows, stage_chart, write_report
 from lab.settings import Settings
@@ -34,11 +37,64 @@ def publish_report(report: LabReport, settings: Settings) -> None:
     )
 
 
+class LiveLab(BaseModel):
+    """A lab as it is now, for whoever wants to call it or pays for it. Money is an estimate."""
+
+    model_config = ConfigDict(frozen=True)
+
+    lab: str
+    owner: str
+    endpoint: str | None
+    ready: bool
+    created_at: datetime
+    expires_at: datetime
+    left: str
+    models: list[str]
+    allowed: list[str]
+    deployer: str | None
+    deployer_allowed: bool | None
+    hourly: float
+    so_far: float
+    currency: str
+    prices_of: date
+
+
+def publish_live(live: LiveLab) -> None:
+    """The endpoint artifact of a lab as it is now."""
+    state = "ready" if live.ready else "not ready"
+    firewall = ", ".join(live.allowed) or "nobody"
+    if live.deployer_allowed is False:
+        firewall += f" (not {live.deployer}, which is the deployer's address now)"
+    cost = f"{live.hourly:.4f} {live.currency} an hour, {live.so_far:.4f} so far"
+    create_markdown_artifact(
+        f"""# Lab {live.lab}: {state if live.endpoint else "no task runs"}
+
+| | |
+|---|---|
+| Base URL | `{live.endpoint or "-"}/v1` |
+| Models | {", ".join(live.models)} |
+| Open to | {firewall} |
+| Ends | {to_rfc3339(live.expires_at)} (in {live.left}) |
+| Cost | {cost} (estimate, prices of {live.prices_of}) |
+| Owner | {live.owner} |
+""",
+        key=names.artifact_key(live.lab, "endpoint"),
+        description=f"Where lab {live.lab} answers, and until when.",
+    )
+
+
+def publish_labs(rows: list[dict[str, str]]) -> None:
+    """The table of all labs."""
+    create_table_artifact(
+        rows or [{"lab": "there is none"}], key="labs", description="Every lab there is."
+    )
+
+
 def publish_teardown(lab: str, looked_at: list[str], left: list[Leftover]) -> None:
     """The artifact that says that nothing of ``lab`` is left, or what is."""
     looked = "\n".join(f"- {what}" for what in looked_at)
     if left:
-        rows = "\n".join(f"| {item.kind} | `{item.name}` | `{item.removal}` |" for item in left)
+        rows = "\n".join(f"| {item.kind} | `{item.name}` | `{item.command}` |" for item in left)
         text = (
             f"# Lab {lab}: {len(left)} things are left\n\n"
             f"| what | name | how to remove it |\n|---|---|---|\n{rows}\n\nLooked at:\n\n{looked}\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from lab import names
-from lab.adapters.aws import Leftover
+from lab.adapters.sweep import Leftover, Sweeper
 from lab.durations import now, to_rfc3339
 from lab.errors import PermanentError
 from lab.plan import Place
@@ -49,12 +49,19 @@ def destroy_lab(lab: str, settings: Settings, place: Place) -> None:
 
 @stage("look for leftovers", run_name="look-for-leftovers-{lab}")
 def check_nothing_left(lab: str, settings: Settings, place: Place) -> None:
-    """Publish what was looked at. Raises PermanentError naming whatever of the lab still exists.
+    """Publish what was looked at. Raises TeardownIncompleteError naming what still exists.
 
-    Only when nothing is left is the lab forgotten: its record, its state, its scheduled ends.
+    What Terraform's state did not know is removed here. Only when nothing is left is the lab
+    forgotten: its record, its state, its scheduled ends.
     """
+    log = run_log()
     cloud = open_cloud(settings)
-    looked_at, left = cloud.leftovers(lab)
+    sweeper = Sweeper(cloud)
+    looked_at, left = sweeper.look(lab)
+    if left:
+        log(f"{len(left)} things of lab {lab} were in no Terraform state")
+        sweeper.remove(left, log)
+        looked_at, left = sweeper.look(lab)
     publish_teardown(lab, looked_at, left)
     if left:
         raise TeardownIncompleteError(lab, left)
@@ -62,7 +69,7 @@ def check_nothing_left(lab: str, settings: Settings, place: Place) -> None:
     cancel_scheduled_ends(lab, settings)
     shutil.rmtree(settings.lab_home(lab), ignore_errors=True)
     shutil.rmtree(settings.home / "terraform" / settings.target / "labs" / lab, ignore_errors=True)
-    run_log()(f"nothing of lab {lab} is left")
+    log(f"nothing of lab {lab} is left")
 
 
 @stage("purge", run_name="purge-{place.region}")
@@ -88,7 +95,7 @@ class TeardownIncompleteError(PermanentError):
 
     def __init__(self, lab: str, left: list[Leftover]) -> None:
         what = "; ".join(f"{item.kind} {item.name}" for item in left)
-        how = "\n".join(f"    {item.removal}" for item in left)
+        how = "\n".join(f"    {item.command}" for item in left)
         super().__init__(
             f"lab {lab} is not gone: {what}", f"Run lab-down again, or remove by hand:\n{how}"
         )

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,6 +23,7 @@ from botocore.exceptions import (
     ClientError,
     CredentialRetrievalError,
     NoCredentialsError,
+    ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
     TokenRetrievalError,
@@ -29,6 +31,7 @@ from botocore.exceptions import (
 )
 
 from lab import names
+from lab.durations import to_rfc3339
 from lab.errors import InvalidInputError, LabError, PermanentError, TransientError
 from lab.waiting import wait_for
 
@@ -37,7 +40,6 @@ if TYPE_CHECKING:
     from mypy_boto3_ecr import ECRClient
     from mypy_boto3_ecs import ECSClient
     from mypy_boto3_ecs.type_defs import DeploymentTypeDef, ServiceTypeDef, TaskTypeDef
-    from mypy_boto3_iam import IAMClient
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -107,6 +109,8 @@ def told(doing: str) -> Iterator[None]:
         ) from error
     except ProfileNotFound as error:
         raise PermanentError(f"{doing}: {error}", "Name an existing profile.") from error
+    except ParamValidationError as error:
+        raise PermanentError(f"{doing}: {error}", "Remove the cause and try again.") from error
     except BotoCoreError as error:
         raise TransientError(f"{doing}: {error}", "Check the network and try again.") from error
 
@@ -121,15 +125,6 @@ class RegistryLogin:
 
     def __repr__(self) -> str:
         return f"RegistryLogin(registry={self.registry!r})"
-
-
-@dataclass(frozen=True)
-class Leftover:
-    """Something of a lab that still exists, and how to remove it."""
-
-    kind: str
-    name: str
-    removal: str
 
 
 @dataclass(frozen=True)
@@ -165,42 +160,39 @@ class Cloud:
             user_agent_extra=names.PROJECT,
         )
 
-    def _client(self, service: str) -> Any:
+    def client(self, service: str) -> Any:
+        """A boto3 client, for adapters that ask what this one does not."""
         # A session makes clients one at a time; the clients themselves may be shared.
         with self._making, told(f"opening {service}"):
             return self._session.client(cast(Any, service), config=self._config)
 
     @cached_property
     def _sts(self) -> STSClient:
-        return cast("STSClient", self._client("sts"))
+        return cast("STSClient", self.client("sts"))
 
     @cached_property
     def _s3(self) -> S3Client:
-        return cast("S3Client", self._client("s3"))
+        return cast("S3Client", self.client("s3"))
 
     @cached_property
     def _ecr(self) -> ECRClient:
-        return cast("ECRClient", self._client("ecr"))
+        return cast("ECRClient", self.client("ecr"))
 
     @cached_property
     def _ecs(self) -> ECSClient:
-        return cast("ECSClient", self._client("ecs"))
+        return cast("ECSClient", self.client("ecs"))
 
     @cached_property
     def _ec2(self) -> EC2Client:
-        return cast("EC2Client", self._client("ec2"))
-
-    @cached_property
-    def _iam(self) -> IAMClient:
-        return cast("IAMClient", self._client("iam"))
+        return cast("EC2Client", self.client("ec2"))
 
     @cached_property
     def _logs(self) -> CloudWatchLogsClient:
-        return cast("CloudWatchLogsClient", self._client("logs"))
+        return cast("CloudWatchLogsClient", self.client("logs"))
 
     @cached_property
     def _secrets(self) -> SecretsManagerClient:
-        return cast("SecretsManagerClient", self._client("secretsmanager"))
+        return cast("SecretsManagerClient", self.client("secretsmanager"))
 
     # --- who and where -----------------------------------------------------------------------
 
@@ -254,7 +246,7 @@ class Cloud:
         """
         with told(f"making the state bucket {bucket}"):
             made = not self.has_bucket(bucket) and self._create_bucket(bucket)
-            if made:
+            if made or not self._has_all_settings(bucket):
                 self._s3.put_public_access_block(
                     Bucket=bucket,
                     PublicAccessBlockConfiguration={
@@ -294,6 +286,16 @@ class Cloud:
                     Tagging={"TagSet": [{"Key": names.TAG_PROJECT, "Value": names.PROJECT}]},
                 )
         return made
+
+    def _has_all_settings(self, bucket: str) -> bool:
+        """Whether the tag is there: it is the last thing that is set."""
+        try:
+            tags = self._s3.get_bucket_tagging(Bucket=bucket)["TagSet"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "NoSuchTagSet":
+                return False
+            raise
+        return any(tag["Key"] == names.TAG_PROJECT for tag in tags)
 
     def has_bucket(self, bucket: str) -> bool:
         """Whether ``bucket`` exists and is ours."""
@@ -462,9 +464,7 @@ class Cloud:
         served = [
             d["taskDefinition"]
             for d in before["deployments"]
-            if d.get("rolloutState") == "COMPLETED"
-            and d.get("runningCount", 0) > 0
-            and d["taskDefinition"] != task_definition
+            if d.get("rolloutState") == "COMPLETED" and d.get("runningCount", 0) > 0
         ]
         return Rollout(cluster, service, task_definition, served[0] if served else None, stopped)
 
@@ -595,19 +595,66 @@ class Cloud:
         task_id = task_arn.rsplit("/", 1)[-1]
         try:
             with told("reading the container's log"):
-                streams = self._logs.describe_log_streams(logGroupName=log_group, limit=50)
-                stream = next(
-                    s["logStreamName"]
-                    for s in streams["logStreams"]
-                    if s["logStreamName"].endswith(task_id)
-                )
                 events = self._logs.get_log_events(
-                    logGroupName=log_group, logStreamName=stream, limit=lines, startFromHead=False
+                    logGroupName=log_group,
+                    logStreamName=f"{names.CONTAINER}/{names.CONTAINER}/{task_id}",
+                    limit=lines,
+                    startFromHead=False,
                 )["events"]
-        except (LabError, StopIteration):
+        except LabError:
             return "\n  (the container wrote no log)"
         said = "\n".join(f"  | {event['message'].rstrip()}" for event in events[-lines:])
         return f"\nIts last words:\n{said}"
+
+    # --- its end -----------------------------------------------------------------------------
+
+    def move_stop(self, lab: str, at: datetime) -> bool:
+        """Move the schedule that stops the lab's service to ``at``; False if there is none."""
+        scheduler = self.client("scheduler")
+        name, group = names.STOP_SCHEDULE, names.resource_name(lab)
+        with told(f"moving the stop of {lab}"):
+            try:
+                known = scheduler.get_schedule(Name=name, GroupName=group)
+            except scheduler.exceptions.ResourceNotFoundException:
+                return False
+            kept = {
+                key: known[key]
+                for key in ("Name", "GroupName", "FlexibleTimeWindow", "Target", "State")
+                if key in known
+            }
+            scheduler.update_schedule(
+                **kept,
+                ScheduleExpression=f"at({at.astimezone(UTC):%Y-%m-%dT%H:%M:%S})",
+                ScheduleExpressionTimezone="UTC",
+            )
+        return True
+
+    def tag_end(self, lab: str, at: datetime) -> None:
+        """Write the lab's end into its cluster's tag; a lab without a cluster has none."""
+        with told(f"tagging the end of {lab}"):
+            found = self._ecs.describe_clusters(clusters=[names.resource_name(lab)])["clusters"]
+            for cluster in found:
+                if cluster["status"] == "ACTIVE":
+                    self._ecs.tag_resource(
+                        resourceArn=cluster["clusterArn"],
+                        tags=[{"key": names.TAG_EXPIRES_AT, "value": to_rfc3339(at)}],
+                    )
+
+    def allowed_cidrs(self, lab: str) -> list[str]:
+        """The hosts that the lab's firewall lets in now."""
+        with told(f"reading the firewall of {lab}"):
+            groups = self._ec2.describe_security_groups(
+                Filters=[
+                    {"Name": f"tag:{names.TAG_LAB}", "Values": [lab]},
+                    {"Name": "group-name", "Values": [names.resource_name(lab)]},
+                ]
+            )["SecurityGroups"]
+        return sorted(
+            entry["CidrIp"]
+            for group in groups
+            for rule in group["IpPermissions"]
+            for entry in rule["IpRanges"]
+        )
 
     # --- what is left ------------------------------------------------------------------------
 
@@ -628,121 +675,6 @@ class Cloud:
             for start in range(0, len(arns), 10):
                 self._ecs.delete_task_definitions(taskDefinitions=arns[start : start + 10])
         return len(arns)
-
-    def leftovers(self, lab: str) -> tuple[list[str], list[Leftover]]:
-        """What was looked at, and what of ``lab`` still exists, by name and by tag."""
-        name = names.resource_name(lab)
-        looks: dict[str, Callable[[str, str], list[Leftover]]] = {
-            "ECS clusters and services": self._left_in_ecs,
-            "task definitions": self._left_task_definitions,
-            "VPCs, subnets, gateways, route tables, security groups": self._left_in_ec2,
-            "IAM roles": self._left_in_iam,
-            "log groups": self._left_in_logs,
-            "secrets": self._left_in_secrets,
-        }
-        found: list[Leftover] = []
-        for what, look in looks.items():
-            with told(f"looking for {what} of {lab}"):
-                found += look(lab, name)
-        return list(looks), found
-
-    def _left_in_ecs(self, _: str, name: str) -> list[Leftover]:
-        clusters = self._ecs.describe_clusters(clusters=[name])["clusters"]
-        if not any(c["status"] == "ACTIVE" for c in clusters):
-            return []
-        found = [Leftover("cluster", name, f"aws ecs delete-cluster --cluster {name}")]
-        for page in self._ecs.get_paginator("list_services").paginate(cluster=name):
-            for arn in page["serviceArns"]:
-                service = arn.rsplit("/", 1)[-1]
-                found.append(
-                    Leftover(
-                        "service",
-                        service,
-                        f"aws ecs delete-service --force --cluster {name} --service {service}",
-                    )
-                )
-        return found
-
-    def _left_task_definitions(self, _: str, name: str) -> list[Leftover]:
-        arns = self._ecs.list_task_definitions(familyPrefix=name, status="ACTIVE")
-        return [
-            Leftover(
-                "task definition",
-                arn.rsplit("/", 1)[-1],
-                f"aws ecs deregister-task-definition --task-definition {arn}",
-            )
-            for arn in arns["taskDefinitionArns"]
-            if arn.rsplit("/", 1)[-1].rsplit(":", 1)[0] == name
-        ]
-
-    def _left_in_ec2(self, lab: str, _: str) -> list[Leftover]:
-        mine: Any = [{"Name": f"tag:{names.TAG_LAB}", "Values": [lab]}]
-        ec2 = self._ec2
-        kinds: list[tuple[str, list[str]]] = [
-            (
-                "security-group",
-                [
-                    g["GroupId"]
-                    for g in ec2.describe_security_groups(Filters=mine)["SecurityGroups"]
-                ],
-            ),
-            ("subnet", [s["SubnetId"] for s in ec2.describe_subnets(Filters=mine)["Subnets"]]),
-            (
-                "route-table",
-                [t["RouteTableId"] for t in ec2.describe_route_tables(Filters=mine)["RouteTables"]],
-            ),
-            (
-                "internet-gateway",
-                [
-                    g["InternetGatewayId"]
-                    for g in ec2.describe_internet_gateways(Filters=mine)["InternetGateways"]
-                ],
-            ),
-            ("vpc", [v["VpcId"] for v in ec2.describe_vpcs(Filters=mine)["Vpcs"]]),
-        ]
-        return [
-            Leftover(kind, found, f"aws ec2 delete-{kind} --{option} {found}")
-            for kind, identifiers in kinds
-            for option in ["group-id" if kind == "security-group" else f"{kind}-id"]
-            for found in identifiers
-        ]
-
-    def _left_in_iam(self, _: str, name: str) -> list[Leftover]:
-        return [
-            Leftover(
-                "role", role["RoleName"], f"aws iam delete-role --role-name {role['RoleName']}"
-            )
-            for page in self._iam.get_paginator("list_roles").paginate()
-            for role in page["Roles"]
-            if role["RoleName"] in {f"{name}-task", f"{name}-execution"}
-        ]
-
-    def _left_in_logs(self, lab: str, _: str) -> list[Leftover]:
-        groups = self._logs.describe_log_groups(logGroupNamePrefix=names.log_group(lab))
-        return [
-            Leftover(
-                "log group",
-                group["logGroupName"],
-                f"aws logs delete-log-group --log-group-name {group['logGroupName']}",
-            )
-            for group in groups["logGroups"]
-            if group["logGroupName"] == names.log_group(lab)
-        ]
-
-    def _left_in_secrets(self, lab: str, _: str) -> list[Leftover]:
-        found = self._secrets.list_secrets(
-            Filters=[{"Key": "name", "Values": [names.key_secret(lab)]}]
-        )["SecretList"]
-        return [
-            Leftover(
-                "secret",
-                secret["Name"],
-                "aws secretsmanager delete-secret --force-delete-without-recovery "
-                f"--secret-id {secret['Name']}",
-            )
-            for secret in found
-            if secret["Name"] == names.key_secret(lab)
-        ]
 
 
 def _deployment_of(service: ServiceTypeDef, task_definition: str) -> DeploymentTypeDef | None:

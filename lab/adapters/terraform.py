@@ -29,7 +29,7 @@ _MIRROR_ROOTS = ("/opt", "/usr/local/share", "/usr/local/lib", "/usr/share", "/u
 
 _TRANSIENT = re.compile(
     r"throttl|too many requests|requestlimitexceeded|slowdown|service ?unavailable|internalerror|"
-    r"internal server error|bad gateway|gateway timeout|timed? ?out|timeout|"
+    r"internal server error|bad gateway|gateway timeout|timed out|\btimeout\b|"
     r"connection re(set|fused)|unexpected eof|no such host|temporary failure|try again|"
     r"acquiring the state lock|conflictexception|operationaborted|dependencyviolation",
     re.IGNORECASE,

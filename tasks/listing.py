@@ -1,0 +1,35 @@
+"""The table of all labs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from lab.cost import load_prices
+from lab.durations import format_duration, to_rfc3339
+from lab.settings import Settings
+from tasks.publish import publish_labs
+from tasks.stages import stage
+from tasks.survey import LabSeen
+
+
+@stage("list labs", run_name="list-labs")
+def list_labs(seen: list[LabSeen], settings: Settings, at: datetime) -> list[dict[str, str]]:
+    """Publish and return one row a lab."""
+    prices = load_prices(settings.prices_path)
+    rows = []
+    for lab in seen:
+        row = {"lab": lab.lab, "state": lab.state.value, "held by": lab.held_by or "-"}
+        if lab.record:
+            record = lab.record
+            row |= {
+                "owner": record.owner,
+                "endpoint": f"http://{lab.task.address}:4000/v1" if lab.task else "-",
+                "ends": to_rfc3339(record.expires_at),
+                "left": format_duration(record.expires_at - at),
+                "age": format_duration(at - record.created_at),
+                f"{prices.currency} an hour": f"{prices.lab_hourly(record):.4f}",
+                f"{prices.currency} so far": f"{prices.lab_so_far(record, at):.4f}",
+            }
+        rows.append(row)
+    publish_labs(rows)
+    return rows

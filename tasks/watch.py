@@ -1,0 +1,126 @@
+"""What may have changed of a live lab since it was last looked at, and who is to be told."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from prefect.blocks.core import Block
+from prefect.events import emit_event
+from prefect.variables import Variable
+
+from lab import names
+from lab.adapters.address import find_address
+from lab.adapters.gateway import is_ready
+from lab.cost import Prices, load_prices
+from lab.durations import format_duration, to_rfc3339
+from lab.errors import LabError
+from lab.plan import Place
+from lab.record import LabRecord
+from lab.settings import Settings
+from tasks.cloud import open_cloud
+from tasks.lifetime import write_record
+from tasks.publish import LiveLab, publish_live
+from tasks.stages import run_log, stage
+from tasks.survey import LabSeen
+
+GATEWAY_PORT = 4000
+
+
+@stage("watch", run_name="watch-{seen.lab}")
+def watch_lab(seen: LabSeen, settings: Settings, place: Place, at: datetime) -> LiveLab | None:
+    """Look at a live lab: publish its endpoint, tell of changes, give the notices that are due.
+
+    Returns what was seen, or ``None`` for a lab without a record.
+    """
+    if seen.record is None:
+        return None
+    record = seen.record
+    live = _look(seen, record, settings, at)
+    publish_live(live)
+    _tell_changes(live)
+    for minutes in record.due_notices(at, settings.notices):
+        give_notice(live, settings)
+        record = record.model_copy(update={"notices": [*record.notices, minutes]})
+        write_record(record, settings, place)
+    return live
+
+
+def _look(seen: LabSeen, record: LabRecord, settings: Settings, at: datetime) -> LiveLab:
+    endpoint = f"http://{seen.task.address}:{GATEWAY_PORT}" if seen.task else None
+    prices: Prices = load_prices(settings.prices_path)
+    allowed = open_cloud(settings).allowed_cidrs(seen.lab)
+    deployer = _deployer(settings)
+    return LiveLab(
+        lab=seen.lab,
+        owner=record.owner,
+        endpoint=endpoint,
+        ready=bool(endpoint and is_ready(endpoint)),
+        created_at=record.created_at,
+        expires_at=record.expires_at,
+        left=format_duration(record.expires_at - at),
+        models=record.models,
+        allowed=allowed,
+        deployer=deployer,
+        deployer_allowed=None if deployer is None else deployer in allowed,
+        hourly=prices.lab_hourly(record),
+        so_far=prices.lab_so_far(record, at),
+        currency=prices.currency,
+        prices_of=prices.as_of,
+    )
+
+
+def _deployer(settings: Settings) -> str | None:
+    if settings.deployer_address:
+        return settings.deployer_address
+    try:
+        return find_address(settings.address_sources, log=run_log())
+    except LabError as error:
+        run_log()(f"the deployer's address is not known now: {error.message}")
+        return None
+
+
+def _tell_changes(live: LiveLab) -> None:
+    """Emit an event for the endpoint and readiness if they differ from what was last seen."""
+    now_seen = {
+        "endpoint": live.endpoint,
+        "ready": live.ready,
+        "deployer_allowed": live.deployer_allowed,
+    }
+    variable = names.variable(live.lab, "seen")
+    before: Any = Variable.get(variable, default={})
+    if before == now_seen:
+        return
+    Variable.set(variable, now_seen, overwrite=True)
+    Variable.set(names.variable(live.lab, "endpoint"), live.endpoint or "", overwrite=True)
+    if not before:
+        return
+    changed = {k: v for k, v in now_seen.items() if before.get(k) != v}
+    run_log()(f"lab {live.lab} changed: {changed}")
+    emit_event(
+        event="lab.changed",
+        resource={"prefect.resource.id": f"lab.{live.lab}", "prefect.resource.name": live.lab},
+        payload={"before": before, "now": now_seen},
+    )
+
+
+def give_notice(live: LiveLab, settings: Settings) -> None:
+    """Tell that the lab ends soon: an event, and the notification block where one is configured."""
+    text = (
+        f"Lab {live.lab} ends in {live.left}, at {to_rfc3339(live.expires_at)}. To keep it: "
+        f"prefect deployment run 'lab-extend/{settings.target}' --param lab={live.lab} "
+        "--param ends_in=2h"
+    )
+    run_log()(text)
+    emit_event(
+        event="lab.ends-soon",
+        resource={"prefect.resource.id": f"lab.{live.lab}", "prefect.resource.name": live.lab},
+        payload={"expires_at": to_rfc3339(live.expires_at), "left": live.left},
+    )
+    if settings.notify_block:
+        try:
+            block: Any = Block.load(settings.notify_block)
+            block.notify(body=text, subject=f"Lab {live.lab} ends in {live.left}")
+        except Exception as error:
+            # A receiver that is down must not stop the lab from being watched.
+            run_log()(f"the notice could not be sent through {settings.notify_block}: {error}")
