@@ -65,6 +65,18 @@ variable "expires_at" {
   }
 }
 
+variable "stop_grace_minutes" {
+  description = "Minutes after expires_at when the cloud itself takes the service to zero tasks, unless the lab was destroyed by then."
+  type        = number
+  default     = 15
+  nullable    = false
+
+  validation {
+    condition     = var.stop_grace_minutes >= 1 && var.stop_grace_minutes <= 1440 && floor(var.stop_grace_minutes) == var.stop_grace_minutes
+    error_message = "stop_grace_minutes ${var.stop_grace_minutes} is not allowed: a whole number from 1 to 1440."
+  }
+}
+
 variable "allowed_cidrs" {
   description = "The hosts that may reach the gateway, each as a public IPv4 address with /32."
   type        = set(string)

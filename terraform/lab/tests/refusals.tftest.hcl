@@ -237,6 +237,48 @@ run "expires_at_month_13" {
   expect_failures = [var.expires_at]
 }
 
+run "stop_grace_minutes_zero" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    stop_grace_minutes = 0
+  }
+
+  expect_failures = [var.stop_grace_minutes]
+}
+
+run "stop_grace_minutes_longer_than_a_day" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    stop_grace_minutes = 1441
+  }
+
+  expect_failures = [var.stop_grace_minutes]
+}
+
+run "stop_grace_minutes_fraction" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    stop_grace_minutes = 1.5
+  }
+
+  expect_failures = [var.stop_grace_minutes]
+}
+
 run "allowed_cidrs_none" {
   command = plan
 
