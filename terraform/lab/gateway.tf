@@ -16,7 +16,7 @@ resource "aws_ecs_cluster" "this" {
     value = "disabled"
   }
 
-  # Only here, so that moving the lab's end changes one resource.
+  # Only here, so that moving the lab's end changes only this and the schedule.
   tags = { "lab:expires-at" = var.expires_at }
 }
 
@@ -129,13 +129,15 @@ resource "aws_ecs_service" "this" {
     ignore_changes = [task_definition, desired_count, availability_zone_rebalancing]
   }
 
-  # What a task needs at its start, and, the other way round, until it has stopped.
+  # What a task needs at its start, and, the other way round, until it has stopped: an end before
+  # it begins, too.
   depends_on = [
     aws_ecs_cluster_capacity_providers.this,
     aws_iam_role_policy.execution,
     aws_iam_role_policy.task,
     aws_route.internet,
     aws_route_table_association.public,
+    aws_scheduler_schedule.stop,
     aws_secretsmanager_secret_version.this,
     aws_vpc_security_group_egress_rule.https,
     aws_vpc_security_group_ingress_rule.gateway,

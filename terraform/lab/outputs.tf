@@ -62,3 +62,18 @@ output "gateway_port" {
   description = "Port that the gateway listens on."
   value       = var.gateway_port
 }
+
+output "schedule_group_name" {
+  description = "Name of the schedule group that holds the lab's end."
+  value       = aws_scheduler_schedule_group.this.name
+}
+
+output "schedule_name" {
+  description = "Name of the schedule that stops the service after the lab's end."
+  value       = aws_scheduler_schedule.stop.name
+}
+
+output "state_machine_arn" {
+  description = "ARN of the state machine that the schedule starts."
+  value       = aws_sfn_state_machine.stop.arn
+}

@@ -1,7 +1,7 @@
 """Terraform's own checks of ``terraform/``, and what only a plan with the real provider shows.
 
-Nothing here needs a cloud: the plan talks to a stand-in on the loopback that answers the three
-reads a plan makes. Terraform's working directories lie in ``tmp_path``, never in the tree.
+Nothing here needs a cloud: the plan talks to a stand-in on the loopback that answers the four
+questions a plan asks. Terraform's working directories lie in ``tmp_path``, never in the tree.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def test_mocked_lab_is_the_lab_without_its_key() -> None:
 
 
 class _Cloud(BaseHTTPRequestHandler):
-    """Answers who the caller is, which zones there are, and makes the key."""
+    """Answers who the caller is and which zones there are, checks a definition, makes the key."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
@@ -122,6 +122,10 @@ class _Cloud(BaseHTTPRequestHandler):
             "GetRandomPassword": (
                 "application/x-amz-json-1.1",
                 json.dumps({"RandomPassword": CANARY}),
+            ),
+            "ValidateStateMachineDefinition": (
+                "application/x-amz-json-1.0",
+                json.dumps({"result": "OK", "diagnostics": []}),
             ),
         }[action]
         self.server.asked.append(action)  # type: ignore[attr-defined]
@@ -191,7 +195,8 @@ def test_plan_with_the_real_provider(
         "lab:managed-by": "terraform",
     }
     tagged = {address: v["tags_all"] for address, v in resources.items() if "tags_all" in v}
-    assert len(tagged) == 16
+    assert len(tagged) == 20
+    assert {"aws_scheduler_schedule_group.this", "aws_sfn_state_machine.stop"} <= set(tagged)
     for address, found in tagged.items():
         assert tags.items() <= found.items(), address
     assert [a for a, found in tagged.items() if "lab:expires-at" in found] == [
@@ -201,21 +206,62 @@ def test_plan_with_the_real_provider(
     assert resources["aws_ecs_cluster.this"]["name"] == resource_name("demo")
     assert resources["aws_ecs_service.this"]["name"] == resource_name("demo")
     assert resources["aws_ecs_task_definition.this"]["family"] == resource_name("demo")
+    assert resources["aws_scheduler_schedule_group.this"]["name"] == resource_name("demo")
+    assert resources["aws_scheduler_schedule.stop"]["group_name"] == resource_name("demo")
+    assert resources["aws_scheduler_schedule.stop"]["name"] == "stop"
+    assert resources["aws_sfn_state_machine.stop"]["name"] == f"{resource_name('demo')}-stop"
+    assert {v["name"] for a, v in resources.items() if a.startswith("aws_iam_role.")} == {
+        f"{resource_name('demo')}-{role}" for role in ("execution", "scheduler", "stop", "task")
+    }
     assert set(plan["planned_values"]["outputs"]) == {
         "cluster_name",
         "container_name",
         "execution_role_arn",
         "gateway_port",
         "log_group_name",
+        "schedule_group_name",
+        "schedule_name",
         "secret_arn",
         "secret_name",
         "security_group_id",
         "service_name",
+        "state_machine_arn",
         "subnet_ids",
         "task_definition_arn",
         "task_role_arn",
         "vpc_id",
     }
+
+
+def _needs(graph: str) -> dict[str, set[str]]:
+    """What each resource waits for, through others too, read from ``terraform graph``."""
+    direct: dict[str, set[str]] = {}
+    for waiting, needed in re.findall(r'^\s*"([^"]+)" -> "([^"]+)";$', graph, re.MULTILINE):
+        direct.setdefault(waiting, set()).add(needed)
+    needs = {name: set(needed) for name, needed in direct.items()}
+    for _ in needs:
+        for needed in needs.values():
+            needed.update(*(direct.get(name, ()) for name in tuple(needed)))
+    return needs
+
+
+def test_the_end_exists_before_the_service(lab_copy: Path, terraform_env: dict[str, str]) -> None:
+    """No task may run without a schedule that will stop it, which waits for nothing that is slow.
+
+    Destroy goes the other way: the schedule stays until the service is gone.
+    """
+    needs = _needs(run("graph", cwd=lab_copy, env=terraform_env))
+    end = {
+        "aws_iam_role.scheduler",
+        "aws_iam_role.stop",
+        "aws_iam_role_policy.scheduler",
+        "aws_iam_role_policy.stop",
+        "aws_scheduler_schedule_group.this",
+        "aws_sfn_state_machine.stop",
+    }
+    resources = {n for n in needs["aws_scheduler_schedule.stop"] if not n.startswith("data.")}
+    assert resources == end
+    assert end | {"aws_scheduler_schedule.stop"} <= needs["aws_ecs_service.this"]
 
 
 def test_code_and_terraform_agree(lab_copy: Path, terraform_env: dict[str, str]) -> None:

@@ -27,9 +27,24 @@ mock_provider "aws" {
     defaults = { arn = "arn:aws:iam::111122223333:role/mocked" }
   }
 
+  mock_resource "aws_sfn_state_machine" {
+    defaults = { arn = "arn:aws:states:eu-central-1:111122223333:stateMachine:gateway-lab-demo-stop" }
+  }
+
   mock_resource "aws_ecs_task_definition" {
     defaults = { arn = "arn:aws:ecs:eu-central-1:111122223333:task-definition/gateway-lab-demo:1" }
   }
+}
+
+# Of their own, so that a test tells which role is whose.
+override_resource {
+  target = aws_iam_role.scheduler
+  values = { arn = "arn:aws:iam::111122223333:role/gateway-lab-demo-scheduler" }
+}
+
+override_resource {
+  target = aws_iam_role.stop
+  values = { arn = "arn:aws:iam::111122223333:role/gateway-lab-demo-stop" }
 }
 
 variables {
@@ -183,6 +198,65 @@ run "accepts_the_last_address_before_each_reserved_range" {
   }
 }
 
+run "stops_the_longest_lab_in_another_partition_after_the_longest_grace" {
+  command = plan
+
+  module {
+    source = "./tests/mocked"
+  }
+
+  override_data {
+    target = data.aws_partition.this
+    values = { partition = "aws-cn" }
+  }
+
+  variables {
+    lab                = "abcdefghijklmnopqrst"
+    repository_arn     = "arn:aws-cn:ecr:eu-central-1:111122223333:repository/gateway-lab"
+    expires_at         = "2027-12-31T23:30:59Z"
+    stop_grace_minutes = 1440
+  }
+
+  assert {
+    condition     = aws_scheduler_schedule.stop.schedule_expression == "at(2028-01-01T23:30:59)"
+    error_message = "The grace period is a setting, up to a day."
+  }
+
+  assert {
+    condition     = jsondecode(aws_sfn_state_machine.stop.definition).States.StopService.Resource == "arn:aws-cn:states:::aws-sdk:ecs:updateService"
+    error_message = "The call to ECS lies in the partition of the lab."
+  }
+
+  assert {
+    condition = [
+      jsondecode(aws_iam_role_policy.scheduler.policy).Statement[0].Resource,
+      jsondecode(aws_iam_role_policy.stop.policy).Statement[0].Resource,
+      ] == [
+      ["arn:aws-cn:states:eu-central-1:111122223333:stateMachine:gateway-lab-abcdefghijklmnopqrst-stop"],
+      ["arn:aws-cn:ecs:eu-central-1:111122223333:service/gateway-lab-abcdefghijklmnopqrst/gateway-lab-abcdefghijklmnopqrst"],
+    ]
+    error_message = "Both permissions are for this lab's resources in its partition."
+  }
+}
+
+run "stops_after_the_shortest_grace" {
+  command = plan
+
+  module {
+    source = "./tests/mocked"
+  }
+
+  variables {
+    expires_at         = "2028-02-28T23:59:30Z"
+    stop_grace_minutes = 1
+  }
+
+  assert {
+    condition     = aws_scheduler_schedule.stop.schedule_expression == "at(2028-02-29T00:00:30)"
+    error_message = "One minute of grace is enough."
+  }
+}
+
 # Applied, so that the run after it meets a lab that exists.
 run "builds_one_lab" {
   module {
@@ -301,6 +375,130 @@ run "builds_one_lab" {
     error_message = "The task role invokes exactly the lab's model."
   }
 
+  # The end.
+
+  assert {
+    condition = [
+      aws_scheduler_schedule_group.this.name, aws_scheduler_schedule.stop.group_name, aws_scheduler_schedule.stop.name,
+      aws_sfn_state_machine.stop.name, aws_iam_role.scheduler.name, aws_iam_role.stop.name,
+      ] == [
+      "gateway-lab-demo", "gateway-lab-demo", "stop",
+      "gateway-lab-demo-stop", "gateway-lab-demo-scheduler", "gateway-lab-demo-stop",
+    ]
+    error_message = "Schedule, state machine and their roles are called after the lab."
+  }
+
+  assert {
+    condition = [
+      aws_scheduler_schedule.stop.schedule_expression, aws_scheduler_schedule.stop.schedule_expression_timezone,
+      aws_scheduler_schedule.stop.flexible_time_window[0].mode, aws_scheduler_schedule.stop.state,
+    ] == ["at(2030-01-31T18:15:00)", "UTC", "OFF", "ENABLED"]
+    error_message = "The schedule comes once, a quarter of an hour after the lab's end, in UTC and not later."
+  }
+
+  assert {
+    condition = [
+      aws_scheduler_schedule.stop.target[0].arn, aws_scheduler_schedule.stop.target[0].role_arn,
+      jsondecode(aws_scheduler_schedule.stop.target[0].input),
+      ] == [
+      "arn:aws:states:eu-central-1:111122223333:stateMachine:gateway-lab-demo-stop",
+      "arn:aws:iam::111122223333:role/gateway-lab-demo-scheduler", { lab = "demo" },
+    ]
+    error_message = "The schedule starts the state machine with its own role."
+  }
+
+  assert {
+    condition     = [for r in aws_scheduler_schedule.stop.target[0].retry_policy : [r.maximum_retry_attempts, r.maximum_event_age_in_seconds]] == [[185, 86400]]
+    error_message = "The schedule tries for as long as AWS lets it."
+  }
+
+  assert {
+    condition     = aws_sfn_state_machine.stop.type == "STANDARD" && aws_sfn_state_machine.stop.role_arn == "arn:aws:iam::111122223333:role/gateway-lab-demo-stop"
+    error_message = "The state machine is a standard one with its own role."
+  }
+
+  assert {
+    condition = jsondecode(aws_sfn_state_machine.stop.definition) == jsondecode(<<-JSON
+      {
+        "Comment": "Takes the gateway of lab demo to zero tasks",
+        "StartAt": "StopService",
+        "States": {
+          "StopService": {
+            "Type": "Task",
+            "Resource": "arn:aws:states:::aws-sdk:ecs:updateService",
+            "Parameters": {"Cluster": "gateway-lab-demo", "Service": "gateway-lab-demo", "DesiredCount": 0},
+            "TimeoutSeconds": 60,
+            "Retry": [
+              {
+                "ErrorEquals": [
+                  "Ecs.ClusterNotFoundException", "Ecs.ServiceNotActiveException", "Ecs.ServiceNotFoundException"
+                ],
+                "MaxAttempts": 0
+              },
+              {
+                "ErrorEquals": ["States.ALL"],
+                "IntervalSeconds": 5, "BackoffRate": 2, "MaxDelaySeconds": 300, "MaxAttempts": 20
+              }
+            ],
+            "Catch": [{
+              "ErrorEquals": [
+                "Ecs.ClusterNotFoundException", "Ecs.ServiceNotActiveException", "Ecs.ServiceNotFoundException"
+              ],
+              "Next": "AlreadyGone"
+            }],
+            "End": true
+          },
+          "AlreadyGone": {"Type": "Succeed"}
+        }
+      }
+    JSON
+    )
+    error_message = "The state machine takes this service to zero tasks, tries again, and has nothing to do when it is gone."
+  }
+
+  assert {
+    condition = [
+      for role in [aws_iam_role.scheduler, aws_iam_role.stop] : jsondecode(role.assume_role_policy)
+      ] == [
+      for trusted in [
+        ["scheduler.amazonaws.com", "arn:aws:scheduler:eu-central-1:111122223333:schedule-group/gateway-lab-demo"],
+        ["states.amazonaws.com", "arn:aws:states:eu-central-1:111122223333:stateMachine:gateway-lab-demo-stop"],
+        ] : {
+        Version = "2012-10-17"
+        Statement = [{
+          Effect    = "Allow"
+          Action    = "sts:AssumeRole"
+          Principal = { Service = trusted[0] }
+          Condition = {
+            StringEquals = { "aws:SourceAccount" = "111122223333" }
+            ArnLike      = { "aws:SourceArn" = trusted[1] }
+          }
+        }]
+      }
+    ]
+    error_message = "The roles trust Scheduler for this group, and Step Functions for this state machine, and nobody else."
+  }
+
+  assert {
+    condition = [
+      for policy in [aws_iam_role_policy.scheduler, aws_iam_role_policy.stop] : jsondecode(policy.policy)
+      ] == [
+      for may in [
+        ["states:StartExecution", "arn:aws:states:eu-central-1:111122223333:stateMachine:gateway-lab-demo-stop"],
+        ["ecs:UpdateService", "arn:aws:ecs:eu-central-1:111122223333:service/gateway-lab-demo/gateway-lab-demo"],
+        ] : {
+        Version   = "2012-10-17"
+        Statement = [{ Effect = "Allow", Action = [may[0]], Resource = [may[1]] }]
+      }
+    ]
+    error_message = "The roles may start this state machine and update this service, nothing else."
+  }
+
+  assert {
+    condition     = aws_iam_role_policy.scheduler.role == aws_iam_role.scheduler.id && aws_iam_role_policy.stop.role == aws_iam_role.stop.id
+    error_message = "Each role has its own policy."
+  }
+
   # The container.
 
   assert {
@@ -401,7 +599,7 @@ run "builds_one_lab" {
       output.cluster_name, output.service_name, output.task_definition_arn, output.container_name,
       output.security_group_id, output.log_group_name, output.secret_arn, output.secret_name,
       output.vpc_id, output.subnet_ids, output.task_role_arn, output.execution_role_arn,
-      output.gateway_port,
+      output.gateway_port, output.schedule_group_name, output.schedule_name, output.state_machine_arn,
     ]), "sk-canary")
     error_message = "No output holds the key."
   }

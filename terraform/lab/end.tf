@@ -1,0 +1,175 @@
+# The lab's end in the cloud itself: some time after the lab should be gone, a schedule takes its
+# service to zero tasks. Whoever should have destroyed the lab need not be alive for that.
+
+locals {
+  # From names instead of resources, so that all of this exists before the service does.
+  service_arn        = "arn:${local.partition}:ecs:${local.region}:${local.account}:service/${local.name}/${local.name}"
+  stop_arn           = "arn:${local.partition}:states:${local.region}:${local.account}:stateMachine:${local.name}-stop"
+  schedule_group_arn = "arn:${local.partition}:scheduler:${local.region}:${local.account}:schedule-group/${local.name}"
+
+  # What ECS answers once the lab was destroyed, in Step Functions' spelling of its errors.
+  service_gone = [
+    "Ecs.ClusterNotFoundException",
+    "Ecs.ServiceNotActiveException",
+    "Ecs.ServiceNotFoundException",
+  ]
+}
+
+# Used by the schedule.
+resource "aws_iam_role" "scheduler" {
+  name        = "${local.name}-scheduler"
+  description = "Lets the schedule of lab ${var.lab} start its stop"
+
+  # Scheduler assumes roles in the name of a group: it refuses a condition on a single schedule.
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Action    = "sts:AssumeRole"
+      Principal = { Service = "scheduler.amazonaws.com" }
+      Condition = {
+        StringEquals = { "aws:SourceAccount" = local.account }
+        ArnLike      = { "aws:SourceArn" = local.schedule_group_arn }
+      }
+    }]
+  })
+}
+
+resource "aws_iam_role_policy" "scheduler" {
+  name = "start-stop"
+  role = aws_iam_role.scheduler.id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect   = "Allow"
+      Action   = ["states:StartExecution"]
+      Resource = [local.stop_arn]
+    }]
+  })
+}
+
+# Used by the state machine.
+resource "aws_iam_role" "stop" {
+  name        = "${local.name}-stop"
+  description = "Lets the end of lab ${var.lab} stop its service"
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Action    = "sts:AssumeRole"
+      Principal = { Service = "states.amazonaws.com" }
+      Condition = {
+        StringEquals = { "aws:SourceAccount" = local.account }
+        ArnLike      = { "aws:SourceArn" = local.stop_arn }
+      }
+    }]
+  })
+}
+
+resource "aws_iam_role_policy" "stop" {
+  name = "stop-service"
+  role = aws_iam_role.stop.id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect   = "Allow"
+      Action   = ["ecs:UpdateService"]
+      Resource = [local.service_arn]
+    }]
+  })
+}
+
+# A schedule could call ECS itself, but not on every endpoint that has schedules, and a service that
+# is gone already would be a failure to it.
+resource "aws_sfn_state_machine" "stop" {
+  name     = "${local.name}-stop"
+  type     = "STANDARD"
+  role_arn = aws_iam_role.stop.arn
+
+  definition = jsonencode({
+    Comment = "Takes the gateway of lab ${var.lab} to zero tasks"
+    StartAt = "StopService"
+    States = {
+      StopService = {
+        Type     = "Task"
+        Resource = "arn:${local.partition}:states:::aws-sdk:ecs:updateService"
+
+        # Zero counts for every deployment of the service, also for one that is under way.
+        Parameters = {
+          Cluster      = local.name
+          Service      = local.name
+          DesiredCount = 0
+        }
+
+        TimeoutSeconds = 60
+
+        Retry = [
+          {
+            ErrorEquals = local.service_gone
+            MaxAttempts = 0
+          },
+          # Nobody else may be there to try again: everything is retried, for more than an hour.
+          {
+            ErrorEquals     = ["States.ALL"]
+            IntervalSeconds = 5
+            BackoffRate     = 2
+            MaxDelaySeconds = 300
+            MaxAttempts     = 20
+          },
+        ]
+
+        Catch = [{
+          ErrorEquals = local.service_gone
+          Next        = "AlreadyGone"
+        }]
+
+        End = true
+      }
+
+      AlreadyGone = { Type = "Succeed" }
+    }
+  })
+}
+
+# Schedules cannot carry tags, only their groups.
+resource "aws_scheduler_schedule_group" "this" {
+  name = local.name
+}
+
+resource "aws_scheduler_schedule" "stop" {
+  name        = "stop"
+  group_name  = aws_scheduler_schedule_group.this.name
+  description = "Takes the gateway of lab ${var.lab} to zero tasks, should the lab outlive its end"
+
+  # Scheduler wants the time without its zone.
+  schedule_expression = format("at(%s)", formatdate(
+    "YYYY-MM-DD'T'hh:mm:ss", timeadd(var.expires_at, "${var.stop_grace_minutes}m")
+  ))
+  schedule_expression_timezone = "UTC"
+  state                        = "ENABLED"
+
+  flexible_time_window {
+    mode = "OFF"
+  }
+
+  target {
+    arn      = aws_sfn_state_machine.stop.arn
+    role_arn = aws_iam_role.scheduler.arn
+    input    = jsonencode({ lab = var.lab })
+
+    # As long as Scheduler goes on at all: a day.
+    retry_policy {
+      maximum_event_age_in_seconds = 86400
+      maximum_retry_attempts       = 185
+    }
+  }
+
+  # A schedule that may not do its work is none.
+  depends_on = [
+    aws_iam_role_policy.scheduler,
+    aws_iam_role_policy.stop,
+  ]
+}
