@@ -22,7 +22,7 @@ import pytest
 
 from lab.adapters.terraform import cli_environment
 from lab.fargate import TASK_SIZES
-from lab.names import repository_name, resource_name
+from lab.names import ROLES, STOP_SCHEDULE, repository_name, resource_name, state_machine
 
 TERRAFORM = Path(__file__).parents[2] / "terraform"
 ROOTS = ("foundation", "lab")
@@ -208,10 +208,10 @@ def test_plan_with_the_real_provider(
     assert resources["aws_ecs_task_definition.this"]["family"] == resource_name("demo")
     assert resources["aws_scheduler_schedule_group.this"]["name"] == resource_name("demo")
     assert resources["aws_scheduler_schedule.stop"]["group_name"] == resource_name("demo")
-    assert resources["aws_scheduler_schedule.stop"]["name"] == "stop"
-    assert resources["aws_sfn_state_machine.stop"]["name"] == f"{resource_name('demo')}-stop"
+    assert resources["aws_scheduler_schedule.stop"]["name"] == STOP_SCHEDULE
+    assert resources["aws_sfn_state_machine.stop"]["name"] == state_machine("demo")
     assert {v["name"] for a, v in resources.items() if a.startswith("aws_iam_role.")} == {
-        f"{resource_name('demo')}-{role}" for role in ("execution", "scheduler", "stop", "task")
+        f"{resource_name('demo')}-{role}" for role in ROLES
     }
     assert set(plan["planned_values"]["outputs"]) == {
         "cluster_name",
