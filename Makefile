@@ -7,7 +7,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 LAB ?= demo
 
-.PHONY: help demo down env check test lock venv
+.PHONY: help demo down env labs check test lock venv
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ down: venv ## Destroy every local lab, then stop what set-up started
 
 env: venv ## Print what an application needs to call LAB, for eval
 	@LAB=$(LAB) $(RUN) -m workstation env
+
+labs: venv ## List the local labs
+	@$(RUN) -m workstation labs
 
 check: venv ## Lint, types, layering, unit tests
 	@$(VENV)/bin/ruff format --check .

@@ -23,7 +23,6 @@ LOCK_NAME = "requirements.lock"
 CONFIG_NAME = "config.yaml"
 
 # Where things stand in the gateway's image; health checks and issue reports name them.
-GATEWAY_PORT = 4000
 GATEWAY_USER = 65532
 SITE_PATH = "/opt/gateway/site"
 CONFIG_PATH = "/opt/gateway/config.yaml"

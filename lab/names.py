@@ -67,6 +67,15 @@ def lab_record_key(lab: str) -> str:
 FOUNDATION_STATE_KEY = "foundation/terraform.tfstate"
 
 
+#: The port that the gateway listens on.
+GATEWAY_PORT = 4000
+
+
+def endpoint_of(address: str) -> str:
+    """Where the gateway of a task at ``address`` answers."""
+    return f"http://{address}:{GATEWAY_PORT}"
+
+
 def key_secret(lab: str) -> str:
     """The Secrets Manager secret that holds the gateway's key."""
     return f"{resource_name(lab)}/gateway-key"

@@ -103,6 +103,14 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is not an AWS region, such as 'us-east-1'")
         return value
 
+    @field_validator("stop_grace")
+    @classmethod
+    def _whole_minutes(cls, value: timedelta) -> timedelta:
+        seconds = value.total_seconds()
+        if seconds % 60 or not 60 <= seconds <= 86400:
+            raise ValueError(f"{value} is not a whole number of minutes from 1 to 1440")
+        return value
+
     @property
     def catalog_path(self) -> Path:
         """The one list of models."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from lab import names
 from lab.cost import load_prices
 from lab.durations import format_duration, to_rfc3339
 from lab.settings import Settings
@@ -23,7 +24,7 @@ def list_labs(seen: list[LabSeen], settings: Settings, at: datetime) -> list[dic
             record = lab.record
             row |= {
                 "owner": record.owner,
-                "endpoint": f"http://{lab.task.address}:4000/v1" if lab.task else "-",
+                "endpoint": f"{names.endpoint_of(lab.task.address)}/v1" if lab.task else "-",
                 "ends": to_rfc3339(record.expires_at),
                 "left": format_duration(record.expires_at - at),
                 "age": format_duration(at - record.created_at),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,7 +30,6 @@ class Provisioned(BaseModel):
     task_definition_arn: str
     log_group_name: str
     secret_name: str
-    gateway_port: int
 
 
 @stage("foundation", run_name="foundation-{place.region}")
@@ -56,10 +56,12 @@ def provision_lab(
         "cpu": spec.cpu,
         "memory": spec.memory,
         "capacity_provider": spec.capacity.value,
+        "gateway_port": names.GATEWAY_PORT,
         "desired_count": 1 if image.pushed_digest else 0,
         "models": terraform_models(checked.models),
         "container_environment": settings.container_environment,
         "expires_at": to_rfc3339(expires_at),
+        "stop_grace_minutes": math.ceil(settings.stop_grace.total_seconds() / 60),
     }
     outputs = lab_root(spec.lab, settings, checked.place).up(variables)
     return Provisioned.model_validate(outputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from lab import names
 from lab.adapters.aws import Cloud, Rollout, RunningTask
 from lab.adapters.gateway import await_ready
 from lab.errors import DeadlineError, LabError, PermanentError
@@ -39,7 +40,7 @@ def roll_out(lab: str, settings: Settings, made: Provisioned) -> RolledOut:
             deadline=settings.rollout_deadline.total_seconds(),
             log=log,
         )
-        endpoint = f"http://{task.address}:{made.gateway_port}"
+        endpoint = names.endpoint_of(task.address)
         log(f"task {task.arn.rsplit('/', 1)[-1]} runs at {task.address}")
         _await_gateway(cloud, rollout, task, endpoint, settings, made.log_group_name)
     except PermanentError as error:

@@ -24,8 +24,6 @@ from tasks.publish import LiveLab, publish_live
 from tasks.stages import run_log, stage
 from tasks.survey import LabSeen
 
-GATEWAY_PORT = 4000
-
 
 @stage("watch", run_name="watch-{seen.lab}")
 def watch_lab(seen: LabSeen, settings: Settings, place: Place, at: datetime) -> LiveLab | None:
@@ -47,7 +45,7 @@ def watch_lab(seen: LabSeen, settings: Settings, place: Place, at: datetime) -> 
 
 
 def _look(seen: LabSeen, record: LabRecord, settings: Settings, at: datetime) -> LiveLab:
-    endpoint = f"http://{seen.task.address}:{GATEWAY_PORT}" if seen.task else None
+    endpoint = names.endpoint_of(seen.task.address) if seen.task else None
     prices: Prices = load_prices(settings.prices_path)
     allowed = open_cloud(settings).allowed_cidrs(seen.lab)
     deployer = _deployer(settings)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 
@@ -29,6 +30,8 @@ Log = Callable[[str], None]
 WORK_POOL = "gateway-lab"
 SERVER_SECONDS = 180.0
 WORKER_SECONDS = 120.0
+BUSY_SECONDS = 60.0
+_BUSY = {429, 503}
 _PREFECT = (sys.executable, "-m", "prefect")
 _FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
@@ -150,7 +153,17 @@ def start_worker(log: Log) -> None:
 
 def stop(log: Log) -> None:
     """On return neither worker nor server of the project runs. Safe when none does."""
+    stop_worker(log)
+    stop_server(log)
+
+
+def stop_worker(log: Log) -> None:
+    """On return the project's worker is gone; runs are picked up when one is started again."""
     _worker().stop(log)
+
+
+def stop_server(log: Log) -> None:
+    """On return the project's server is gone; its database stays."""
     _server().stop(log)
 
 
@@ -172,12 +185,19 @@ class Api:
         self._client.close()
 
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
-        try:
-            response = self._client.request(method, path, json=body)
-        except httpx.HTTPError as error:
-            raise TransientError(
-                f"the Prefect server does not answer: {error}", "See `make demo`."
-            ) from error
+        """The answer's JSON, ``None`` for what is not there. Waits while the server is busy."""
+
+        def answer() -> httpx.Response | None:
+            try:
+                found = self._client.request(method, path, json=body)
+            except httpx.HTTPError as error:
+                raise TransientError(
+                    f"the Prefect server does not answer: {error}", "See `make demo`."
+                ) from error
+            # With SQLite it says so whenever another writer is faster.
+            return None if found.status_code in _BUSY else found
+
+        response = wait_for("the Prefect server's answer", answer, deadline=BUSY_SECONDS)
         if response.status_code == httpx.codes.NOT_FOUND:
             return None
         if response.status_code in {409, 422}:
@@ -198,16 +218,20 @@ class Api:
 
     def running(self) -> list[str]:
         """The names of the runs under way."""
-        state = {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}
-        found = self._ask("POST", "/flow_runs/filter", {"flow_runs": {"state": state}}) or []
-        return [run["name"] for run in found]
+        return [r["name"] for r in self.runs(states=["RUNNING", "PENDING", "CANCELLING"])]
 
     def start_run(self, deployment: str, parameters: dict[str, Any], tags: list[str]) -> str:
         """Create a run of ``deployment`` to start now; return its ID."""
         found = self.deployment(deployment)
         if found is None:
             raise PermanentError(f"there is no deployment {deployment}", "Run `make demo`.")
-        body = {"parameters": parameters, "tags": tags, "state": {"type": "SCHEDULED"}}
+        body = {
+            "parameters": parameters,
+            "tags": tags,
+            "state": {"type": "SCHEDULED"},
+            # A call that is repeated because the server was busy makes no second run.
+            "idempotency_key": str(uuid4()),
+        }
         return str(self._ask("POST", f"/deployments/{found['id']}/create_flow_run", body)["id"])
 
     def run(self, run_id: str) -> dict[str, Any]:
@@ -232,6 +256,33 @@ class Api:
             "limit": 200,
         }
         found: list[dict[str, Any]] = self._ask("POST", "/logs/filter", body) or []
+        return found
+
+    def schedules(self, deployment: str) -> list[dict[str, Any]]:
+        """The schedules of ``deployment``."""
+        found = self.deployment(deployment)
+        return list(found["schedules"]) if found else []
+
+    def set_schedule(self, deployment: str, schedule: str, change: dict[str, Any]) -> None:
+        """Change one schedule of ``deployment``: ``active``, or ``schedule`` itself."""
+        found = self.deployment(deployment)
+        if found is None:
+            raise PermanentError(f"there is no deployment {deployment}", "Run `make demo`.")
+        self._ask("PATCH", f"/deployments/{found['id']}/schedules/{schedule}", change)
+
+    def runs(self, *, tags: list[str] | None = None, states: list[str] | None = None) -> Any:
+        """Flow runs that carry all ``tags`` and are in one of ``states``, newest first."""
+        wanted: dict[str, Any] = {}
+        if tags:
+            wanted["tags"] = {"all_": tags}
+        if states:
+            wanted["state"] = {"type": {"any_": states}}
+        body = {"flow_runs": wanted, "sort": "EXPECTED_START_TIME_DESC", "limit": 200}
+        return self._ask("POST", "/flow_runs/filter", body) or []
+
+    def artifact(self, key: str) -> dict[str, Any] | None:
+        """The newest artifact under ``key``."""
+        found: dict[str, Any] | None = self._ask("GET", f"/artifacts/{key}/latest")
         return found
 
     def cancel(self, run_id: str) -> None:

@@ -33,7 +33,7 @@ def set_up(target: str, log: Log) -> None:
     home = lab_home()
     home.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(max_workers=2) as pool:
-        orchestration = pool.submit(_start_prefect, log)
+        orchestration = pool.submit(_start_prefect, target, log)
         ensure_engine(home, log)
         if target == "local":
             start_local_cloud(home, log)
@@ -48,7 +48,18 @@ def take_down(log: Log) -> None:
     stop_engine(home, log)
 
 
-def _start_prefect(log: Log) -> None:
+def _start_prefect(target: str, log: Log) -> None:
     prefect.start_server(log)
     prefect.register(log)
+    _switch_guards_on(target, log)
     prefect.start_worker(log)
+
+
+def _switch_guards_on(target: str, log: Log) -> None:
+    """The reaper and the watch of a target that is used run by their schedules."""
+    with prefect.Api() as api:
+        for guard in (f"lab-reap/{target}", f"lab-watch/{target}"):
+            for schedule in api.schedules(guard):
+                if not schedule["active"]:
+                    log(f"Switching the schedule of {guard} on")
+                    api.set_schedule(guard, schedule["id"], {"active": True})

@@ -617,16 +617,11 @@ class Cloud:
                 known = scheduler.get_schedule(Name=name, GroupName=group)
             except scheduler.exceptions.ResourceNotFoundException:
                 return False
-            kept = {
-                key: known[key]
-                for key in ("Name", "GroupName", "FlexibleTimeWindow", "Target", "State")
-                if key in known
-            }
-            scheduler.update_schedule(
-                **kept,
-                ScheduleExpression=f"at({at.astimezone(UTC):%Y-%m-%dT%H:%M:%S})",
-                ScheduleExpressionTimezone="UTC",
-            )
+            # An update replaces the whole schedule: what is not given again is gone.
+            told_only = {"ResponseMetadata", "Arn", "CreationDate", "LastModificationDate"}
+            kept = {key: value for key, value in known.items() if key not in told_only}
+            kept["ScheduleExpression"] = f"at({at.astimezone(UTC):%Y-%m-%dT%H:%M:%S})"
+            scheduler.update_schedule(**kept)
         return True
 
     def tag_end(self, lab: str, at: datetime) -> None:
