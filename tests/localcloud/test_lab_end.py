@@ -1,0 +1,406 @@
+"""The end of a lab comes, whatever breaks. The tests go in order; times are short on purpose."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import docker
+import httpx
+import pytest
+
+from lab import names
+from tests.localcloud.stack import Stack
+from workstation import prefect
+from workstation.targets import lab_home
+
+LAB = "ends"
+SOON = "1m"
+#: From a lab's end to nothing left: the worker's poll, the run's start, Terraform's destroy.
+DESTROYED = 240.0
+
+
+def quiet(_: str) -> None:
+    """Set-up's words are not wanted here."""
+
+
+@pytest.fixture(scope="module")
+def live(stack: Stack) -> Stack:
+    """The stack with lab ``ends`` up, down and up again within a minute."""
+    assert stack.up(LAB, models=["bedrock-titan"]).code == 0
+    assert stack.down(LAB).code == 0
+    ended = stack.up(LAB, models=["bedrock-titan"])
+    assert ended.code == 0, ended.said
+    return stack
+
+
+class Receiver(HTTPServer):
+    """Keeps what is posted to it."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.posted: list[dict[str, str]] = []
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.posted.append(json.loads(body))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def receiver(stack: Stack) -> Iterator[Receiver]:
+    """A local receiver, and a notification block of the configured name that posts to it."""
+    with Receiver() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        program = (
+            "import sys\n"
+            "from prefect.blocks.notifications import CustomWebhookNotificationBlock as Block\n"
+            "Block(name='tests', url=sys.argv[1], method='POST',\n"
+            "      json_data={'subject': '{{subject}}', 'body': '{{body}}'},\n"
+            ").save('gateway-lab-tests', overwrite=True)\n"
+        )
+        url = f"http://127.0.0.1:{server.server_port}/"
+        made = stack.command([sys.executable, "-c", program, url])
+        assert made.code == 0, made.said
+        yield server
+        server.shutdown()
+
+
+def test_up_down_up_still_has_one_end(live: Stack) -> None:
+    """should have one scheduled end, that of the last up, though the key was used before."""
+    (end,) = ends(LAB)
+    assert end["expected_start_time"][:19] == record(live, LAB)["expires_at"][:19]
+
+
+def test_extend_moves_every_place_that_knows_the_end(live: Stack) -> None:
+    """should move the record, Prefect's run, the cluster's tag and the cloud's own stop."""
+    before = moment(record(live, LAB)["expires_at"])
+    assert extend(live, LAB, "2h").code == 0
+    after = moment(record(live, LAB)["expires_at"])
+    assert after > before + timedelta(hours=1)
+    assert [moment(end["expected_start_time"]) for end in ends(LAB)] == [after]
+    cluster = (
+        live.session()
+        .client("ecs")
+        .describe_clusters(clusters=[names.resource_name(LAB)], include=["TAGS"])["clusters"][0]
+    )
+    tags = {tag["key"]: tag["value"] for tag in cluster["tags"]}
+    assert moment(tags[names.TAG_EXPIRES_AT]) == after
+    assert stop_time(live, LAB) == after + timedelta(minutes=1)
+
+
+def test_extend_beyond_the_cap_is_refused_and_moves_nothing(live: Stack) -> None:
+    """should name the latest end allowed, counted from the lab's creation."""
+    key = names.lab_record_key(LAB)
+    old = {**record(live, LAB), "created_at": "2020-01-01T00:00:00Z"}
+    live.cloud().put_record(live.bucket, key, old)
+    before = ends(LAB)
+    ended = extend(live, LAB, "3h")
+    assert ended.code != 0
+    assert "may live until 2020-01-04T00:00:00Z at the latest" in last_message("lab-extend")
+    assert record(live, LAB) == old
+    assert ends(LAB) == before
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    live.cloud().put_record(live.bucket, key, {**old, "created_at": now})
+
+
+def test_a_replaced_spot_task_has_a_new_endpoint(live: Stack) -> None:
+    """should find the new task's address and tell that the endpoint changed."""
+    assert live.prefect("deployment", "run", "lab-watch/local", "--watch").code == 0
+    before = variable(names.variable(LAB, "endpoint"))
+    assert before.startswith("http://")
+    old = live.task_arn(LAB)
+    kill_task(LAB)
+    wait_until(lambda: live.task_arn(LAB) not in (None, old), 120, "a new task")
+    assert live.prefect("deployment", "run", "lab-watch/local", "--watch").code == 0
+    after = variable(names.variable(LAB, "endpoint"))
+    assert after != before
+    with prefect.Api() as api:
+        artifact = api.artifact(names.artifact_key(LAB, "endpoint"))
+    assert artifact is not None
+    assert after in artifact["data"]
+    wait_until(lambda: events("lab.changed", LAB), 30, "the event of the change")
+
+
+def test_a_notice_comes_before_the_end(live: Stack, receiver: Receiver) -> None:
+    """should send one notice through the block, with the end and how to move it."""
+    assert extend(live, LAB, "4m").code == 0
+    assert live.prefect("deployment", "run", "lab-watch/local", "--watch").code == 0
+    assert live.prefect("deployment", "run", "lab-watch/local", "--watch").code == 0
+    assert len(receiver.posted) == 2, "one notice for 30 minutes and one for 5, each once"
+    assert all(f"Lab {LAB} ends in" in posted["subject"] for posted in receiver.posted)
+    assert "lab-extend/local" in receiver.posted[0]["body"]
+    wait_until(lambda: events("lab.ends-soon", LAB), 30, "the event of the notice")
+
+
+def test_the_end_destroys_the_lab_by_itself(live: Stack) -> None:
+    """should leave nothing of the lab soon after its end, though nobody does anything."""
+    assert extend(live, LAB, SOON).code == 0
+    wait_until(lambda: gone(live, LAB), 60 + DESTROYED, "the lab's end")
+
+
+def test_the_end_comes_late_when_worker_or_server_were_down(stack: Stack) -> None:
+    """should destroy both labs once Prefect is back: one ended without worker, one without all."""
+    without_worker, without_server = "noworker", "noserver"
+    with ThreadPoolExecutor(2) as pool:
+        ups = list(
+            pool.map(
+                lambda lab: stack.up(lab, models=["bedrock-titan"]),
+                [without_worker, without_server],
+            )
+        )
+    assert [up.code for up in ups] == [0, 0], ups
+    assert extend(stack, without_worker, SOON).code == 0
+    assert extend(stack, without_server, "100s").code == 0
+    prefect.stop_worker(quiet)
+    try:
+        wait_past_end(stack, without_worker)
+        prefect.stop_server(quiet)
+        wait_past_end(stack, without_server)
+        assert not gone(stack, without_worker)
+        assert not gone(stack, without_server)
+    finally:
+        prefect.start_server(quiet)
+        prefect.start_worker(quiet)
+    for lab in (without_worker, without_server):
+        wait_until(lambda lab=lab: gone(stack, lab), DESTROYED, f"the late end of {lab}")
+
+
+def test_without_prefect_the_cloud_stops_the_lab_and_the_reaper_finds_it(stack: Stack) -> None:
+    """should run no task soon after the end without Prefect; a new database still finds the lab."""
+    lab = "alone"
+    assert stack.up(lab, models=["bedrock-titan"]).code == 0
+    assert extend(stack, lab, SOON).code == 0
+    prefect.stop(quiet)
+    try:
+        wait_until(lambda: desired(stack, lab) == 0, 240, "the cloud's own stop")
+        wait_until(lambda: stack.task_arn(lab) is None, 60, "the task to be gone")
+    finally:
+        for file in (lab_home() / "prefect").glob("prefect.db*"):
+            file.unlink()
+        prefect.start_server(quiet)
+        prefect.register(quiet)
+        prefect.start_worker(quiet)
+    assert ends(lab) == []
+    ended = stack.prefect("deployment", "run", "lab-reap/local", "--watch")
+    assert ended.code == 0, ended.said
+    assert gone(stack, lab)
+
+
+def test_the_reaper_takes_what_belongs_to_no_lab_and_a_dry_run_only_tells(stack: Stack) -> None:
+    """should name the orphan in the dry run, and remove it in the real one, and nothing else."""
+    ec2 = stack.session().client("ec2")
+    tags = [
+        {"Key": names.TAG_PROJECT, "Value": names.PROJECT},
+        {"Key": names.TAG_LAB, "Value": "orphan"},
+    ]
+    vpc = ec2.create_vpc(
+        CidrBlock="10.9.0.0/24", TagSpecifications=[{"ResourceType": "vpc", "Tags": tags}]
+    )["Vpc"]["VpcId"]
+    foreign = ec2.create_vpc(CidrBlock="10.8.0.0/24")["Vpc"]["VpcId"]
+    dry = stack.prefect("deployment", "run", "lab-reap/local", "--param", "dry_run=true", "--watch")
+    assert dry.code == 0
+    assert "would reap orphan" in dry.said
+    assert vpc in vpcs(stack)
+    assert stack.prefect("deployment", "run", "lab-reap/local", "--watch").code == 0
+    assert vpc not in vpcs(stack)
+    assert foreign in vpcs(stack)
+    ec2.delete_vpc(VpcId=foreign)
+
+
+def test_a_crashed_up_is_destroyed_where_that_was_asked_for(stack: Stack) -> None:
+    """should bring lab-down by automation, once the dead run's hold has ended."""
+    lab = "crashed"
+    spec = {"lab": lab, "ttl": "30m", "models": ["bedrock-titan"], "on_failure": "destroy"}
+    with prefect.Api() as api:
+        run = api.start_run("lab-up/local", {"spec": spec}, [])
+        wait_until(lambda: terraform_applies(lab), 120, "Terraform to work")
+        os.kill(flow_process(run), signal.SIGKILL)
+        wait_until(
+            lambda: api.run(run)["state_type"] == "CRASHED", 120, "the run to be told crashed"
+        )
+    wait_until(lambda: not terraform_applies(lab), 60, "Terraform to end after its parent")
+    wait_until(lambda: teardown_told(lab), 60 + DESTROYED, "the automation's lab-down")
+    assert gone(stack, lab)
+
+
+def test_ten_ups_at_once_make_one_lab(stack: Stack) -> None:
+    """should bring one lab up; the others are refused, naming the run that holds it."""
+    lab = "crowd"
+    spec = {"lab": lab, "ttl": "30m", "models": ["bedrock-titan"]}
+    with prefect.Api() as api:
+        runs = [api.start_run("lab-up/local", {"spec": spec}, []) for _ in range(10)]
+        final = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+        wait_until(
+            lambda: all(api.run(run)["state_type"] in final for run in runs), 420, "all ten runs"
+        )
+        states = [api.run(run) for run in runs]
+    done = [s for s in states if s["state_type"] == "COMPLETED"]
+    refused = [s for s in states if s["state_type"] == "FAILED"]
+    assert done
+    assert len(done) + len(refused) == 10
+    assert all("is held by lab-up (run " in s["state"]["message"] for s in refused)
+    tagged = [{"Name": f"tag:{names.TAG_LAB}", "Values": [lab]}]
+    assert len(stack.session().client("ec2").describe_vpcs(Filters=tagged)["Vpcs"]) == 1
+    assert len(ends(lab)) == 1
+    assert stack.down(lab).code == 0
+
+
+def test_the_nightly_lab_is_there_in_the_morning(stack: Stack) -> None:
+    """should rebuild the nightly lab when its schedule, moved near, fires."""
+    name = "lab-rebuild/nightly-local"
+    at = datetime.now(UTC) + timedelta(minutes=1, seconds=10)
+    with prefect.Api() as api:
+        (schedule,) = api.schedules(name)
+        assert schedule["active"] is False
+        assert schedule["schedule"]["timezone"]
+        near = {"cron": f"{at.minute} {at.hour} * * *", "timezone": "UTC"}
+        api.set_schedule(name, schedule["id"], {"active": True, "schedule": near})
+        try:
+            wait_until(lambda: report_of("nightly") is not None, 400, "the nightly lab's report")
+        finally:
+            api.set_schedule(
+                name, schedule["id"], {"active": False, "schedule": schedule["schedule"]}
+            )
+    report = stack.report("nightly")
+    assert report.passed, report.error
+    assert stack.down("nightly").code == 0
+
+
+def record(stack: Stack, lab: str) -> dict[str, Any]:
+    found = stack.cloud().get_record(stack.bucket, names.lab_record_key(lab))
+    assert found is not None
+    return found
+
+
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(microsecond=0)
+
+
+def ends(lab: str) -> list[dict[str, Any]]:
+    with prefect.Api() as api:
+        return list(api.runs(tags=["lab-end", f"lab:{lab}"], states=["SCHEDULED"]))
+
+
+def extend(stack: Stack, lab: str, ends_in: str) -> Any:
+    parameters = ["--param", f"lab={lab}", "--param", f"ends_in={ends_in}"]
+    return stack.prefect("deployment", "run", "lab-extend/local", *parameters, "--watch")
+
+
+def stop_time(stack: Stack, lab: str) -> datetime:
+    found = (
+        stack.session()
+        .client("scheduler")
+        .get_schedule(Name=names.STOP_SCHEDULE, GroupName=names.resource_name(lab))
+    )
+    text = found["ScheduleExpression"].removeprefix("at(").removesuffix(")")
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def gone(stack: Stack, lab: str) -> bool:
+    return lab not in stack.cloud().list_labs(stack.bucket)
+
+
+def desired(stack: Stack, lab: str) -> int:
+    name = names.resource_name(lab)
+    service = stack.cloud().service(name, name)
+    assert service is not None
+    return service["desiredCount"]
+
+
+def vpcs(stack: Stack) -> set[str]:
+    return {v["VpcId"] for v in stack.session().client("ec2").describe_vpcs()["Vpcs"]}
+
+
+def variable(name: str) -> Any:
+    answer = httpx.get(f"{prefect.api_url()}/variables/name/{name}", timeout=10)
+    return answer.json()["value"] if answer.is_success else None
+
+
+def events(name: str, lab: str) -> list[Any]:
+    wanted = {"filter": {"event": {"name": [name]}, "resource": {"id": [f"lab.{lab}"]}}}
+    answer = httpx.post(f"{prefect.api_url()}/events/filter", json=wanted, timeout=10)
+    return list(answer.json()["events"])
+
+
+def last_message(flow: str) -> str:
+    body = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC", "limit": 1}
+    answer = httpx.post(f"{prefect.api_url()}/flow_runs/filter", json=body, timeout=10)
+    return str(answer.json()[0]["state"]["message"])
+
+
+def teardown_told(lab: str) -> bool:
+    with prefect.Api() as api:
+        found = api.artifact(names.artifact_key(lab, "teardown"))
+    return bool(found and "nothing left" in found["data"])
+
+
+def report_of(lab: str) -> Path | None:
+    path = lab_home() / "labs" / lab / "report.json"
+    return path if path.exists() else None
+
+
+def kill_task(lab: str) -> None:
+    name = names.resource_name(lab)
+    for container in docker.from_env().containers.list():
+        if name in json.dumps(container.labels) or name in json.dumps(container.attrs["Config"]):
+            container.kill()
+            return
+    raise AssertionError(f"no container of {lab} runs")
+
+
+def flow_process(run: str) -> int:
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            argv = (process / "cmdline").read_bytes()
+            environment = (process / "environ").read_bytes()
+        except OSError:
+            continue
+        of_run = run.encode() in environment or run.encode() in argv
+        if of_run and (b"prefect.flow_engine" in argv or b"prefect.engine" in argv):
+            return int(process.name)
+    raise AssertionError(f"no process runs {run}")
+
+
+def terraform_applies(lab: str) -> bool:
+    done = subprocess.run(["pgrep", "-x", "terraform"], capture_output=True, text=True, check=False)
+    for pid in done.stdout.split():
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+            argv = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if f"/labs/{lab}\0".encode() in environment + b"\0" and b"apply" in argv:
+            return True
+    return False
+
+
+def wait_past_end(stack: Stack, lab: str) -> None:
+    end = moment(record(stack, lab)["expires_at"])
+    wait_until(lambda: datetime.now(UTC) > end + timedelta(seconds=2), 240, f"the end of {lab}")
+
+
+def wait_until(check: Callable[[], object], deadline: float, what: str) -> None:
+    end = time.monotonic() + deadline
+    while not check():
+        assert time.monotonic() < end, f"{what} took more than {deadline:.0f} s"
+        time.sleep(0.5)
