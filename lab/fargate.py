@@ -42,6 +42,8 @@ TASK_SIZES: dict[int, tuple[int, ...]] = {
     1024: tuple(n * _GB for n in range(2, 9)),
     2048: tuple(n * _GB for n in range(4, 17)),
     4096: tuple(n * _GB for n in range(8, 31)),
+    8192: tuple(n * _GB for n in range(16, 61, 4)),
+    16384: tuple(n * _GB for n in range(32, 121, 8)),
 }
 
 

@@ -1,11 +1,13 @@
 locals {
   # Fargate's CPU units (1024 are one vCPU), each with its memory sizes in MiB.
   task_sizes = {
-    "256"  = [512, 1024, 2048]
-    "512"  = range(1024, 4096 + 1, 1024)
-    "1024" = range(2048, 8192 + 1, 1024)
-    "2048" = range(4096, 16384 + 1, 1024)
-    "4096" = range(8192, 30720 + 1, 1024)
+    "256"   = [512, 1024, 2048]
+    "512"   = range(1024, 4096 + 1, 1024)
+    "1024"  = range(2048, 8192 + 1, 1024)
+    "2048"  = range(4096, 16384 + 1, 1024)
+    "4096"  = range(8192, 30720 + 1, 1024)
+    "8192"  = range(16384, 61440 + 1, 4096)
+    "16384" = range(32768, 122880 + 1, 8192)
   }
 
   octet     = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
@@ -162,7 +164,7 @@ variable "cpu" {
 
   validation {
     condition     = contains(keys(local.task_sizes), tostring(var.cpu))
-    error_message = "cpu ${var.cpu} is not a Fargate size: 256, 512, 1024, 2048 or 4096."
+    error_message = "cpu ${var.cpu} is not a Fargate size: 256, 512, 1024, 2048, 4096, 8192 or 16384."
   }
 }
 
