@@ -839,7 +839,7 @@ run "cpu_odd" {
   expect_failures = [var.cpu]
 }
 
-run "cpu_8_vcpu" {
+run "cpu_32_vcpu" {
   command = plan
 
   module {
@@ -847,7 +847,7 @@ run "cpu_8_vcpu" {
   }
 
   variables {
-    cpu = 8192
+    cpu = 32768
   }
 
   expect_failures = [var.cpu]
