@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 from lab import names
-from tests.localcloud.stack import Stack
+from tests.stack import Stack
 from workstation import prefect
 from workstation.targets import lab_home
 
@@ -230,6 +230,7 @@ def test_the_reaper_takes_what_belongs_to_no_lab_and_a_dry_run_only_tells(stack:
 def test_a_crashed_up_is_destroyed_where_that_was_asked_for(stack: Stack) -> None:
     """should bring lab-down by automation, once the dead run's hold has ended."""
     lab = "crashed"
+    stack.made.add(lab)
     spec = {"lab": lab, "ttl": "30m", "models": ["bedrock-titan"], "on_failure": "destroy"}
     with prefect.Api() as api:
         run = api.start_run("lab-up/local", {"spec": spec}, [])
@@ -246,6 +247,7 @@ def test_a_crashed_up_is_destroyed_where_that_was_asked_for(stack: Stack) -> Non
 def test_ten_ups_at_once_make_one_lab(stack: Stack) -> None:
     """should bring one lab up; the others are refused, naming the run that holds it."""
     lab = "crowd"
+    stack.made.add(lab)
     spec = {"lab": lab, "ttl": "30m", "models": ["bedrock-titan"]}
     with prefect.Api() as api:
         runs = [api.start_run("lab-up/local", {"spec": spec}, []) for _ in range(10)]
@@ -268,6 +270,7 @@ def test_ten_ups_at_once_make_one_lab(stack: Stack) -> None:
 def test_the_nightly_lab_is_there_in_the_morning(stack: Stack) -> None:
     """should rebuild the nightly lab when its schedule, moved near, fires."""
     name = "lab-rebuild/nightly-local"
+    stack.made.add("nightly")
     at = datetime.now(UTC) + timedelta(minutes=1, seconds=10)
     with prefect.Api() as api:
         (schedule,) = api.schedules(name)

@@ -22,7 +22,7 @@ from lab.catalog import load_catalog
 from lab.render import litellm_config
 from lab.report import Verdict
 from lab.settings import ROOT, Settings
-from tests.localcloud.stack import Stack
+from tests.stack import Stack
 from workstation import localcloud, prefect
 from workstation.targets import lab_home
 
@@ -154,6 +154,7 @@ def test_a_model_that_fails_is_a_verdict(live: Stack) -> None:
 def test_an_interrupted_up_is_cancelled_and_can_be_run_again(stack: Stack) -> None:
     """should end Terraform gracefully on Ctrl-C, keep no lock, and converge on the next up."""
     lab = "halfway"
+    stack.made.add(lab)
     demo = subprocess.Popen(
         [sys.executable, "demo.py", "--lab", lab, "--ttl", "20m"],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""The local cloud and Prefect as a user commands them, for the tests of this folder."""
+"""The local cloud and Prefect as a user commands them, for the tests that need them."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ class Ended:
 class Stack:
     """The local cloud and Prefect, as a user commands them."""
 
+    def __init__(self) -> None:
+        #: The labs that the tests made by any way; the session's end destroys what is left of them.
+        self.made: set[str] = set()
+
     @property
     def bucket(self) -> str:
         return names.state_bucket("000000000000", localcloud.REGION)
@@ -58,6 +62,7 @@ class Stack:
 
     def up(self, lab: str, **spec: Any) -> Ended:
         """``prefect deployment run 'lab-up/local'``, watched to its end."""
+        self.made.add(lab)
         spec = {"lab": lab, "ttl": "30m", **spec}
         return self.prefect(
             "deployment", "run", "lab-up/local", "--params", json.dumps({"spec": spec}), "--watch"

@@ -1,0 +1,39 @@
+"""One local cloud and one Prefect for all tests; what ran before goes on running after."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.stack import Stack
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """Local cloud and Prefect; afterwards the tests' labs are gone, and set-up if it was ours.
+
+    Labs that the tests did not make are left alone: somebody else may be at work beside them.
+    """
+    # Unit tests read this file too, and need none of these.
+    from tests.stack import Stack
+    from workstation import localcloud
+    from workstation.setup import set_up, take_down
+    from workstation.targets import LOCAL_CREDENTIALS, environment_of
+
+    def log(text: str) -> None:
+        sys.stderr.write(f"· {text}\n")
+
+    ran_before = localcloud.is_answering()
+    set_up("local", log)
+    with environment_of("local", LOCAL_CREDENTIALS):
+        stack = Stack()
+        known = set(stack.cloud().list_labs(stack.bucket))
+        yield stack
+        for lab in sorted(stack.made & set(stack.cloud().list_labs(stack.bucket)) - known):
+            stack.down(lab)
+    if not ran_before:
+        take_down(log)
