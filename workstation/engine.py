@@ -20,14 +20,14 @@ import docker
 import requests
 from docker.errors import DockerException
 
-from lab.adapters.process import process_alive, run_child, wait_gone
-from lab.errors import DeadlineError, PermanentError, TransientError
+from lab.adapters.process import process_alive, wait_gone
+from lab.errors import DeadlineError, PermanentError
 from lab.waiting import wait_for
+from workstation.packages import install
 
 NEEDED_BYTES = 6_000_000_000
 START_DEADLINE_SECONDS = 60.0
 STOP_DEADLINE_SECONDS = 30.0
-APT_DEADLINE_SECONDS = 600.0
 LAST_WORDS = 15
 
 Log = Callable[[str], None]
@@ -124,25 +124,16 @@ def _install_if_missing(log: Log) -> None:
     ]
     if not missing:
         return
-    if shutil.which("apt-get") is None:
-        raise PermanentError(
+    # No service of theirs is wanted: the engine is started, and stopped, from here.
+    install(
+        missing,
+        PermanentError(
             "No Docker engine is here, and there is no apt-get to install one with",
             "Install Docker Engine by this system's own means, then run this again.",
-        )
-    log(f"Installing {' and '.join(missing)} with apt-get")
-    # No service of theirs is wanted: the engine is started, and stopped, from here.
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    for argv in (
-        ["apt-get", "update", "--quiet=2"],
-        ["apt-get", "install", "--quiet=2", "--yes", "--no-install-recommends", *missing],
-    ):
-        done = run_child(argv, deadline=APT_DEADLINE_SECONDS, env=environment)
-        if done.code != 0:
-            lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no output"]
-            raise TransientError(
-                f"{' '.join(argv[:2])} failed (exit {done.code}): {lines[-1]}",
-                "Check the network and apt's sources, then run this again.",
-            )
+        ),
+        log,
+        environment={"RUNLEVEL": "1"},
+    )
 
 
 def _start(home: Path, log: Log) -> Engine:

@@ -1,0 +1,88 @@
+"""A browser is found, or installed as root, or it is said what to install."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from lab.adapters import process
+from lab.errors import PermanentError, TransientError
+from workstation import packages
+from workstation.browser import ensure_browser
+
+
+class Machine:
+    """What is on PATH, who runs this, and what apt-get would do."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.programs: set[str] = set()
+        self.ran: list[list[str]] = []
+        self.brings: set[str] = {"chromium"}
+        self.fails = ""
+        monkeypatch.setattr(
+            shutil, "which", lambda name: f"/usr/bin/{name}" if name in self.programs else None
+        )
+        monkeypatch.setattr(packages, "run_child", self._run)
+
+    def _run(self, argv: list[str], **_: object) -> process.Finished:
+        self.ran.append(argv)
+        if "install" in argv and not self.fails:
+            self.programs |= self.brings
+        return process.Finished(100 if self.fails else 0, "", self.fails)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    return Machine(monkeypatch)
+
+
+def test_one_that_is_there_is_used(machine: Machine) -> None:
+    """should take an installed browser and install nothing"""
+    machine.programs = {"google-chrome"}
+    assert ensure_browser(print) == "/usr/bin/google-chrome"
+    assert machine.ran == []
+
+
+def test_debians_is_installed_by_root(machine: Machine) -> None:
+    """should install Debian's package, and say so"""
+    machine.programs = {"apt-get"}
+    said: list[str] = []
+    assert ensure_browser(said.append) == "/usr/bin/chromium"
+    assert [argv[1] for argv in machine.ran] == ["update", "install"]
+    assert said == ["Installing chromium with apt-get"]
+
+
+def test_who_is_not_root_is_told_what_to_install(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """should touch nothing and name the package"""
+    machine.programs = {"apt-get"}
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(PermanentError, match="apt-get install chromium"):
+        ensure_browser(print)
+    assert machine.ran == []
+
+
+def test_without_apt_the_browsers_are_named(machine: Machine) -> None:
+    """should say which browsers will do"""
+    with pytest.raises(PermanentError, match="Install Chromium or Google Chrome"):
+        ensure_browser(print)
+
+
+def test_apts_last_words_are_told(machine: Machine) -> None:
+    """should be worth another try, with what apt-get said"""
+    machine.programs = {"apt-get"}
+    machine.fails = "W: hm\nE: no such mirror\n"
+    with pytest.raises(TransientError, match=r"apt-get update failed \(exit 100\): E: no such"):
+        ensure_browser(print)
+
+
+def test_a_package_without_a_browser_is_told(machine: Machine) -> None:
+    """should not return the path of what is not there"""
+    machine.programs = {"apt-get"}
+    machine.brings = {"something-else"}
+    with pytest.raises(PermanentError, match="brought none of chromium"):
+        ensure_browser(print)

@@ -1,0 +1,43 @@
+"""Debian's packages, for what this machine lacks and set-up can provide."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+
+from lab.adapters.process import run_child
+from lab.errors import PermanentError, TransientError
+
+DEADLINE_SECONDS = 600.0
+
+Log = Callable[[str], None]
+
+
+def install(
+    packages: Sequence[str],
+    without_apt: PermanentError,
+    log: Log,
+    *,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """On return ``packages`` are installed. The caller is root.
+
+    ``environment`` is for the packages' own scripts. Raises ``without_apt`` where there is no
+    apt-get, and TransientError with apt-get's last words when it fails.
+    """
+    if shutil.which("apt-get") is None:
+        raise without_apt
+    log(f"Installing {' and '.join(packages)} with apt-get")
+    variables = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", **(environment or {})}
+    for argv in (
+        ["apt-get", "update", "--quiet=2"],
+        ["apt-get", "install", "--quiet=2", "--yes", "--no-install-recommends", *packages],
+    ):
+        done = run_child(argv, deadline=DEADLINE_SECONDS, env=variables)
+        if done.code != 0:
+            lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no output"]
+            raise TransientError(
+                f"{' '.join(argv[:2])} failed (exit {done.code}): {lines[-1]}",
+                "Check the network and apt's sources, then run this again.",
+            )
