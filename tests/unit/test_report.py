@@ -133,6 +133,18 @@ def test_chart_is_mermaid() -> None:
     spans = [(bool(m[1]), int(m[2]), int(m[3])) for m in found if m]
     assert spans == [(False, 2000, 92000), (False, 0, 1), (True, 3000, 4250)]
     assert "    dateFormat x" in rest
+    assert tasks[1].startswith("    preflight (0.0s) ")
+    assert tasks[2].startswith("    rollout (1.2s) ")
+
+
+def test_chart_says_how_it_looks() -> None:
+    """should carry its own colours and width, in the form that mermaid reads, beside no stage"""
+    (line,) = [x for x in stage_chart([]).splitlines() if "init" in x]
+    found = re.fullmatch(r" +%%\{init: (.*)\}%%", line)
+    assert found
+    look = json.loads(found[1])
+    assert look["gantt"]["useWidth"] == 560
+    assert look["themeVariables"]["taskTextOutsideColor"].startswith("#e")
 
 
 def test_chart_of_nothing() -> None:
