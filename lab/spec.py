@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from lab.addresses import host_cidr
 from lab.durations import DURATION_PATTERN, format_duration, parse_duration
 from lab.errors import InvalidInputError, LabError
-from lab.fargate import Capacity, check_task_size
+from lab.fargate import TASK_SIZES, Capacity, check_task_size
 from lab.names import LAB_NAME_MAX, LAB_NAME_PATTERN, check_lab_name
 
 MIN_TTL = timedelta(minutes=1)
@@ -57,7 +57,10 @@ def _check_models(aliases: list[str]) -> None:
 LabName = Annotated[
     str,
     Field(
-        description="Names the lab and everything in it.",
+        description=(
+            f"Names the lab and everything in it: 2 to {LAB_NAME_MAX} lower-case letters, digits "
+            "and single dashes, beginning with a letter."
+        ),
         json_schema_extra={"pattern": LAB_NAME_PATTERN, "maxLength": LAB_NAME_MAX},
     ),
     AfterValidator(_told(check_lab_name)),
@@ -89,33 +92,66 @@ class OnFailure(StrEnum):
 class LabSpec(BaseModel):
     """A lab as somebody wants it. Valid once it exists: every bound is checked here."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={
+            "description": "The lab that is wanted. It needs a name; the rest has a default."
+        },
+    )
 
     lab: LabName
-    ttl: Ttl = "2h"
+    ttl: Annotated[Ttl, Field(title="Time to live")] = "2h"
     models: Annotated[
         list[str] | None,
-        Field(description="Aliases of config/models.yaml. Empty: those enabled there."),
+        Field(description="Aliases of config/models.yaml. None: those enabled there."),
         AfterValidator(lambda v: v if v is None else _told(_check_models)(v)),
     ] = None
-    cpu: Annotated[int, Field(description="CPU units of the task; 1024 are one vCPU.")] = 1024
-    memory: Annotated[int, Field(description="Memory of the task in MiB.")] = 2048
+    cpu: Annotated[
+        int,
+        Field(
+            title="CPU units",
+            description="CPU of the task; 1024 units are one vCPU.",
+            json_schema_extra={"enum": list(TASK_SIZES)},
+        ),
+    ] = 1024
+    memory: Annotated[
+        int,
+        Field(
+            title="Memory in MiB",
+            description="Memory of the task: on Fargate two to eight times its CPU units.",
+            json_schema_extra={
+                "minimum": min(min(sizes) for sizes in TASK_SIZES.values()),
+                "maximum": max(max(sizes) for sizes in TASK_SIZES.values()),
+            },
+        ),
+    ] = 2048
     capacity: Annotated[
-        Capacity, Field(description="FARGATE_SPOT is spare capacity at a discount.")
+        Capacity,
+        Field(
+            description="FARGATE_SPOT costs less, but AWS may take the task back; FARGATE stays."
+        ),
     ] = Capacity.SPOT
     allowed_addresses: Annotated[
         list[str] | None,
         Field(
-            description="Public IPv4 hosts that may reach the gateway. Empty: the deployer's own.",
+            description="Public IPv4 hosts that may reach the gateway. None: the deployer's own.",
             max_length=20,
         ),
         AfterValidator(lambda v: v if v is None else [_told(host_cidr)(a) for a in v]),
     ] = None
     on_failure: Annotated[
-        OnFailure, Field(description="Whether a failed up keeps what exists or destroys it.")
+        OnFailure,
+        Field(
+            title="On failure",
+            description="What happens to a lab that did not come up: keep it, or destroy it.",
+        ),
     ] = OnFailure.KEEP
     owner: Annotated[
-        str, Field(description="Who answers for the lab; a tag.", pattern=r"^[\w.@+-]{1,64}$")
+        str,
+        Field(
+            description="Who answers for the lab. A tag of all it has.", pattern=r"^[\w.@+-]{1,64}$"
+        ),
     ] = "unknown"
 
     @model_validator(mode="after")

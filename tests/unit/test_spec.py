@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from lab.errors import InvalidInputError
-from lab.fargate import Capacity
+from lab.fargate import TASK_SIZES, Capacity
 from lab.spec import LabSpec, OnFailure, read_spec
 
 
@@ -249,3 +249,5 @@ def test_schema_describes_every_field() -> None:
     assert schema["properties"]["lab"]["maxLength"] == 20
     assert schema["properties"]["lab"]["pattern"]
     assert schema["properties"]["ttl"]["pattern"]
+    assert schema["properties"]["cpu"]["enum"] == sorted(TASK_SIZES)
+    assert schema["properties"]["memory"]["minimum"] == 512
