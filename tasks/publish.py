@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from pydantic import BaseModel, ConfigDict
@@ -25,8 +26,11 @@ def publish_report(report: LabReport, settings: Settings) -> None:
         key=names.artifact_key(report.lab, "endpoint"),
         description=f"Where lab {report.lab} answers, and until when.",
     )
+    # The UI cuts a table at the page's width; why a model failed comes before how fast others are.
+    why = [] if report.passed else ["error"]
+    models = _in_order(model_rows(report), ["model", "verdict", *why], ["Bedrock ID", "error"])
     create_table_artifact(
-        model_rows(report) or [{"model": "none was asked"}],
+        models or [{"model": "none was asked"}],
         key=names.artifact_key(report.lab, "models"),
         description=f"What each model of lab {report.lab} answered.",
     )
@@ -77,16 +81,20 @@ def publish_live(live: LiveLab) -> None:
 | Ends | {to_rfc3339(live.expires_at)} (in {live.left}) |
 | Cost | {cost} (estimate, prices of {live.prices_of}) |
 | Owner | {live.owner} |
-""",
+{_how_to_call(live.lab, live.endpoint, live.models) if live.endpoint else ""}""",
         key=names.artifact_key(live.lab, "endpoint"),
         description=f"Where lab {live.lab} answers, and until when.",
     )
 
 
 def publish_labs(rows: list[dict[str, str]]) -> None:
-    """The table of all labs."""
+    """The table of all labs. The UI cuts it at the page's width: what is asked for most is left."""
+    first = ["lab", "state", "left", "endpoint"]
+    last = ["ends", "age", "owner", "held by"]
     create_table_artifact(
-        rows or [{"lab": "there is none"}], key="labs", description="Every lab there is."
+        _in_order(rows, first, last) or [{"lab": "there is none"}],
+        key="labs",
+        description="Every lab: where it answers, until when, and what it costs.",
     )
 
 
@@ -106,11 +114,23 @@ def publish_teardown(lab: str, looked_at: list[str], left: list[Leftover]) -> No
     )
 
 
+def _in_order(
+    rows: list[dict[str, Any]], first: list[str], last: list[str]
+) -> list[dict[str, Any]]:
+    """``rows`` with the same columns each: the UI takes them from the first row."""
+    known = list(dict.fromkeys(name for row in rows for name in row))
+    middle = [name for name in known if name not in (*first, *last)]
+    columns = [name for name in (*first, *middle, *last) if name in known]
+    return [{name: row.get(name, "-") for name in columns} for row in rows]
+
+
 def _endpoint_text(report: LabReport) -> str:
     end = to_rfc3339(report.expires_at)
     if report.error:
-        return f"# Lab {report.lab} is not up\n\n{report.error}\n\nIt will be destroyed at {end}.\n"
-    alias = report.models[0].alias if report.models else "MODEL"
+        return (
+            f"# Lab {report.lab} is not up\n\n```text\n{report.error}\n```\n\n"
+            f"It will be destroyed at {end}.\n"
+        )
     answered = sum(m.verdict == "ok" for m in report.models)
     return f"""# Lab {report.lab}
 
@@ -120,11 +140,16 @@ def _endpoint_text(report: LabReport) -> str:
 | Models | {answered} of {len(report.models)} answered |
 | Destroyed at | {end} |
 | Image | `{report.image}` |
+{_how_to_call(report.lab, report.endpoint, [m.alias for m in report.models])}"""
 
-The key is in Secrets Manager as `{names.key_secret(report.lab)}`.
+
+def _how_to_call(lab: str, endpoint: str | None, models: list[str]) -> str:
+    alias = models[0] if models else "MODEL"
+    return f"""
+The key is in Secrets Manager as `{names.key_secret(lab)}`.
 
 ```bash
-curl {report.endpoint}/v1/chat/completions \\
+curl {endpoint}/v1/chat/completions \\
   -H "Authorization: Bearer $OPENAI_API_KEY" -H "Content-Type: application/json" \\
   -d '{{"model": "{alias}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
 ```
@@ -132,7 +157,7 @@ curl {report.endpoint}/v1/chat/completions \\
 ```python
 from openai import OpenAI
 
-client = OpenAI(base_url="{report.endpoint}/v1")  # the key comes from OPENAI_API_KEY
+client = OpenAI(base_url="{endpoint}/v1")  # the key comes from OPENAI_API_KEY
 answer = client.chat.completions.create(
     model="{alias}", messages=[{{"role": "user", "content": "Hello"}}]
 )
