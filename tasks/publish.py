@@ -87,6 +87,15 @@ def publish_live(live: LiveLab) -> None:
     )
 
 
+def publish_notice(lab: str, text: str) -> None:
+    """The artifact that says that the lab ends soon."""
+    create_markdown_artifact(
+        f"# Lab {lab} ends soon\n\n{text}\n",
+        key=names.artifact_key(lab, "notice"),
+        description=f"The last notice before the end of lab {lab}.",
+    )
+
+
 def publish_labs(rows: list[dict[str, str]]) -> None:
     """The table of all labs. The UI cuts it at the page's width: what is asked for most is left."""
     first = ["lab", "state", "left", "endpoint"]

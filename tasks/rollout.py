@@ -49,8 +49,8 @@ def roll_out(lab: str, settings: Settings, made: Provisioned) -> RolledOut:
         except LabError as second:
             log(f"and the failed rollout could not be stopped: {second.message}")
         else:
-            serves = rollout.previous.rsplit("/", 1)[-1] if rollout.previous else "nothing"
-            log(f"the rollout of {lab} failed; {serves} serves on")
+            serves = (rollout.previous or "").rsplit("/", 1)[-1]
+            log(f"the rollout of {lab} failed; {f'{serves} serves on' if serves else 'none runs'}")
         raise error
     log(f"the gateway is ready at {endpoint}")
     return RolledOut(endpoint=endpoint, image_digest=task.image_digest)

@@ -20,7 +20,7 @@ from lab.record import LabRecord
 from lab.settings import Settings
 from tasks.cloud import open_cloud
 from tasks.lifetime import write_record
-from tasks.publish import LiveLab, publish_live
+from tasks.publish import LiveLab, publish_live, publish_notice
 from tasks.stages import run_log, stage
 from tasks.survey import LabSeen
 
@@ -110,6 +110,7 @@ def give_notice(live: LiveLab, settings: Settings) -> None:
         "--param ends_in=2h"
     )
     run_log()(text)
+    publish_notice(live.lab, text)
     emit_event(
         event="lab.ends-soon",
         resource={"prefect.resource.id": f"lab.{live.lab}", "prefect.resource.name": live.lab},

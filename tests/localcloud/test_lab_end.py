@@ -21,6 +21,7 @@ import httpx
 import pytest
 
 from lab import names
+from lab.settings import Settings
 from tests.stack import Stack
 from workstation import prefect
 from workstation.targets import lab_home
@@ -105,7 +106,7 @@ def test_extend_moves_every_place_that_knows_the_end(live: Stack) -> None:
     )
     tags = {tag["key"]: tag["value"] for tag in cluster["tags"]}
     assert moment(tags[names.TAG_EXPIRES_AT]) == after
-    assert stop_time(live, LAB) == after + timedelta(minutes=1)
+    assert stop_time(live, LAB) == after + Settings().stop_grace
 
 
 def test_extend_beyond_the_cap_is_refused_and_moves_nothing(live: Stack) -> None:

@@ -126,8 +126,13 @@ def test_a_second_up_builds_and_replaces_nothing(live: Stack) -> None:
 def test_a_broken_image_is_told_and_the_old_version_still_serves(live: Stack) -> None:
     """should fail at the rollout with the container's words, and leave the old task serving."""
     before = live.task_arn(LAB)
-    _push_broken_image(live, ["bedrock-titan"])
-    ended = live.up(LAB, models=["bedrock-titan"])
+    tag = _push_broken_image(live, ["bedrock-titan"])
+    try:
+        ended = live.up(LAB, models=["bedrock-titan"])
+    finally:
+        live.session().client("ecr").batch_delete_image(
+            repositoryName=names.repository_name(), imageIds=[{"imageTag": tag}]
+        )
     assert ended.code != 0
     error = live.report(LAB).error or ""
     assert error.startswith("at rollout:")
@@ -213,7 +218,7 @@ def _answers(live: Stack) -> bool:
     return bool(answer.choices[0].message.content)
 
 
-def _push_broken_image(stack: Stack, aliases: list[str]) -> None:
+def _push_broken_image(stack: Stack, aliases: list[str]) -> str:
     """Put an image that dies at once under the tag that these models' image would have."""
     client = docker.from_env()
     base = ensure_base_image(client, "x86_64", public_reference=None, log=lambda _: None)
@@ -231,6 +236,7 @@ def _push_broken_image(stack: Stack, aliases: list[str]) -> None:
     )
     assert "error" not in pushed, pushed
     client.images.remove(reference)
+    return tag
 
 
 def _scheduled_ends(lab: str) -> list[dict[str, str]]:
