@@ -83,8 +83,9 @@ def hold_lab(
     """Hold ``lab`` within the block.
 
     ``patience`` says for how many seconds to wait for a given holder; after that LabHeldError is
-    raised. ``on_lost`` is called from another thread when the lease cannot be renewed any more;
-    then the block's end raises LeaseLostError, unless the block raised something itself.
+    raised, as soon as the holder has been heard: a dead one is taken over from instead.
+    ``on_lost`` is called from another thread when the lease cannot be renewed any more; then the
+    block's end raises LeaseLostError, unless the block raised something itself.
     """
     key = lease_key(lab)
     etag = _acquire(store, bucket, key, lab, holder, patience, log, sleep, clock)
@@ -124,6 +125,7 @@ def _acquire(
 ) -> str:
     started = clock()
     seen: dict[str, float] = {}
+    first: dict[str, str] = {}
     told: set[str] = set()
 
     def check() -> str | None:
@@ -137,7 +139,10 @@ def _acquire(
         if clock() - seen.setdefault(etag, clock()) >= LEASE_SECONDS:
             log(f"taking lab {lab} over from {other}, which has not been heard for a minute")
             return store.write_object(bucket, key, _body(holder, 0), etag)
-        if clock() - started >= patience(other):
+        # Without patience a dead holder would refuse everybody, for nobody would watch it long
+        # enough to take over from it.
+        heard = first.setdefault(other.run, etag) != etag
+        if heard and clock() - started >= patience(other):
             raise LabHeldError(lab, other)
         if other.run not in told:
             told.add(other.run)
@@ -188,31 +193,29 @@ class _Keeper:
     def _keep(self) -> None:
         while not self._ending.wait(self._every):
             self._renewals += 1
+            # Others count from when they see the renewal, which may be before its answer is here.
+            begun = self._clock()
             try:
                 etag = self._store.write_object(
                     self._bucket, self._key, _body(self._holder, self._renewals), self._etag
                 )
+                etag = etag or self._still_ours()
             except LabError as error:
                 self._log(f"the lease could not be renewed yet: {error}")
                 # Others take over after LEASE_SECONDS; be gone before they do.
                 if self._clock() - self._renewed < LEASE_SECONDS - self._every:
                     continue
                 etag = None
-            else:
-                etag = etag or self._still_ours()
             if etag is None:
                 self.lost = True
                 self._log("the lease was lost: another run may work on this lab")
                 self._on_lost()
                 return
-            self._etag, self._renewed = etag, self._clock()
+            self._etag, self._renewed = etag, begun
 
     def _still_ours(self) -> str | None:
         """The ETag after a renewal that was written though its answer was lost."""
-        try:
-            found = self._store.read_object(self._bucket, self._key)
-        except LabError:
-            return None
+        found = self._store.read_object(self._bucket, self._key)
         holder = _holder_of(found[0]) if found else None
         return found[1] if found and holder and holder.run == self._holder.run else None
 

@@ -1,0 +1,466 @@
+"""At most one run holds a lab; one that dies frees it within a minute, one that lives keeps it."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+
+import pytest
+
+from lab.adapters.lease import (
+    LEASE_SECONDS,
+    RENEW_SECONDS,
+    Holder,
+    LabHeldError,
+    LeaseLostError,
+    current_holder,
+    hold_lab,
+    lease_key,
+)
+from lab.errors import TransientError
+
+KEY = lease_key("demo")
+FAR = 1e9
+
+
+class Bucket:
+    """A store with S3's conditional writes; a test may step in before and after each."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.writes = 0
+        self.before: Callable[[], None] = lambda: None
+        self.after: Callable[[str | None], str | None] = lambda etag: etag
+        self.changed = threading.Condition(threading.RLock())
+
+    def read_object(self, bucket: str, key: str) -> tuple[bytes, str] | None:
+        with self.changed:
+            body = self.objects.get(key)
+            return None if body is None else (body, self._etag(body))
+
+    def write_object(self, bucket: str, key: str, body: bytes, replacing: str | None) -> str | None:
+        try:
+            self.before()
+            with self.changed:
+                known = self.objects.get(key)
+                if (None if known is None else self._etag(known)) != replacing:
+                    written = None
+                else:
+                    self.objects[key] = body
+                    written = self._etag(body)
+            return self.after(written)
+        finally:
+            with self.changed:
+                self.writes += 1
+                self.changed.notify_all()
+
+    def until(self, come: Callable[[], bool]) -> None:
+        """Wait for what another thread does; a failure rather than a hang."""
+        with self.changed:
+            assert self.changed.wait_for(come, timeout=10), "it never came"
+
+    def until_writes(self, more: int) -> None:
+        wanted = self.writes + more
+        self.until(lambda: self.writes >= wanted)
+
+    @staticmethod
+    def _etag(body: bytes) -> str:
+        return f'"{hashlib.md5(body).hexdigest()}"'
+
+
+class Clock:
+    """Time that passes when somebody sleeps, and what else happens meanwhile."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.meanwhile()
+
+
+class Setting:
+    """One bucket, one clock, and runs that want the lab demo."""
+
+    def __init__(self) -> None:
+        self.bucket = Bucket()
+        self.clock = Clock()
+        self.said: list[str] = []
+        self.lost = threading.Event()
+
+    def hold(
+        self,
+        run: str,
+        *,
+        patience: float = 0.0,
+        renew_every: float = 3600.0,
+        sleep: Callable[[float], None] | None = None,
+    ) -> AbstractContextManager[None]:
+        return hold_lab(
+            self.bucket,
+            "b",
+            "demo",
+            self.holder(run),
+            patience=lambda _: patience,
+            on_lost=self.lost.set,
+            log=self.said.append,
+            sleep=sleep or self.clock.sleep,
+            clock=self.clock,
+            renew_every=renew_every,
+        )
+
+    @staticmethod
+    def holder(run: str) -> Holder:
+        return Holder(doing="lab-up", run=run, host="here", since="2030-01-31T12:00:00Z")
+
+    def put(self, run: str, renewals: int = 0) -> None:
+        """Another machine's run holds the lab, renewed so many times."""
+        body = f'{{"holder": {self.holder(run).model_dump_json()}, "renewals": {renewals}}}'
+        with self.bucket.changed:
+            self.bucket.objects[KEY] = body.encode()
+
+    def renewing(self, run: str) -> None:
+        """Another machine's run holds the lab, and goes on renewing it."""
+        begun = self.clock.now
+
+        def renew() -> None:
+            self.put(run, int((self.clock.now - begun) // RENEW_SECONDS))
+
+        self.put(run)
+        self.clock.meanwhile = renew
+
+    @property
+    def held_by(self) -> str | None:
+        found = current_holder(self.bucket, "b", "demo")
+        return found.run if found else None
+
+
+@pytest.fixture
+def at() -> Setting:
+    return Setting()
+
+
+def test_a_free_lab_is_held_within_the_block(at: Setting) -> None:
+    """should hold it at once, and give it back"""
+    assert at.held_by is None
+    with at.hold("mine"):
+        assert at.held_by == "mine"
+        assert at.clock.now == 1000.0
+    assert at.held_by is None
+    with at.hold("next"):
+        assert at.held_by == "next"
+
+
+@pytest.mark.parametrize("before", [None, b'{"holder": null}'])
+def test_of_two_takers_one_wins(at: Setting, before: bytes | None) -> None:
+    """should not write over the run that was faster between the look and the write"""
+    if before:
+        at.bucket.objects[KEY] = before
+
+    def faster() -> None:
+        at.bucket.before = lambda: None
+        at.renewing("other")
+
+    at.bucket.before = faster
+    with pytest.raises(LabHeldError), at.hold("mine"):
+        pytest.fail("both hold the lab")
+    assert at.held_by == "other"
+
+
+def test_without_patience_the_holder_is_named(at: Setting) -> None:
+    """should refuse as soon as the holder has been heard, and tell who it is and what it does"""
+    at.renewing("other")
+    with pytest.raises(LabHeldError) as caught, at.hold("mine"):
+        pytest.fail("held by two")
+    assert caught.value.holder == at.holder("other")
+    said = "lab demo is held by lab-up (run other on here, since 2030-01-31T12:00:00Z)"
+    assert caught.value.message == said
+    assert at.clock.now - 1000 < RENEW_SECONDS + 5
+    assert at.held_by == "other"
+
+
+def test_patience_ends(at: Setting) -> None:
+    """should wait so long and no longer, and say once whom it waits for"""
+    at.renewing("other")
+    with pytest.raises(LabHeldError), at.hold("mine", patience=300):
+        pytest.fail("held by two")
+    assert 300 <= at.clock.now - 1000 < 305
+    assert len([line for line in at.said if "is held by" in line]) == 1
+
+
+def test_patience_is_rewarded(at: Setting) -> None:
+    """should take the lab when it is given back"""
+    at.renewing("other")
+    renew = at.clock.meanwhile
+
+    def give_back() -> None:
+        renew()
+        if at.clock.now >= 1200:
+            at.bucket.objects[KEY] = b'{"holder": null}'
+
+    at.clock.meanwhile = give_back
+    with at.hold("mine", patience=300):
+        assert at.held_by == "mine"
+        assert 1200 <= at.clock.now < 1205
+
+
+@pytest.mark.parametrize("patience", [0.0, FAR])
+def test_a_dead_holder_frees_the_lab_in_a_minute(at: Setting, patience: float) -> None:
+    """should take over after a minute of silence and not before, also from who would refuse"""
+    at.put("dead", renewals=7)
+    with at.hold("mine", patience=patience):
+        assert at.held_by == "mine"
+        assert LEASE_SECONDS <= at.clock.now - 1000 < LEASE_SECONDS + 5
+    assert any("taking lab demo over from lab-up (run dead" in line for line in at.said)
+
+
+def test_the_minute_counts_from_the_last_sign_of_life(at: Setting) -> None:
+    """should begin anew whenever the holder renews"""
+    at.renewing("other")
+    renew = at.clock.meanwhile
+    at.clock.meanwhile = lambda: renew() if at.clock.now < 1500 else None
+    with at.hold("mine", patience=FAR):
+        # The last renewal can have been up to one period before its holder died.
+        assert 1500 - RENEW_SECONDS + LEASE_SECONDS <= at.clock.now < 1505 + LEASE_SECONDS
+
+
+def test_a_renewing_holder_is_never_taken_over(at: Setting) -> None:
+    """should wait for hours beside a run that lives"""
+    at.renewing("other")
+    with pytest.raises(LabHeldError), at.hold("mine", patience=7200):
+        pytest.fail("taken from a run that lives")
+    assert at.held_by == "other"
+
+
+def test_who_takes_over_must_win_too(at: Setting) -> None:
+    """should not write over another that took the dead run's lab over first"""
+    at.put("dead")
+
+    def faster() -> None:
+        at.bucket.before = lambda: None
+        at.renewing("faster")
+
+    at.bucket.before = faster
+    with pytest.raises(LabHeldError) as caught, at.hold("mine"):
+        pytest.fail("held by two")
+    assert caught.value.holder.run == "faster"
+
+
+def test_a_holder_renews(at: Setting) -> None:
+    """should show those who watch that it lives: the object changes with every renewal"""
+    with at.hold("mine", renew_every=0.001):
+        seen = set()
+        for _ in range(4):
+            at.bucket.until_writes(1)
+            seen.add(at.bucket.objects[KEY])
+            assert at.held_by == "mine"
+        assert len(seen) >= 4
+    assert at.held_by is None
+    assert not at.lost.is_set()
+
+
+def test_a_lost_lease_is_told(at: Setting) -> None:
+    """should stop the work and fail, and leave the lease to who has it now"""
+    with pytest.raises(LeaseLostError, match="lab demo"), at.hold("mine", renew_every=0.001):  # noqa: PT012
+        at.put("other")
+        assert at.lost.wait(10)
+    assert at.held_by == "other"
+
+
+def test_a_lease_that_is_gone_is_lost(at: Setting) -> None:
+    """should not go on where somebody has removed the object"""
+    with pytest.raises(LeaseLostError), at.hold("mine", renew_every=0.001):  # noqa: PT012
+        with at.bucket.changed:
+            del at.bucket.objects[KEY]
+        assert at.lost.wait(10)
+    assert at.held_by is None
+
+
+def test_the_blocks_own_failure_wins(at: Setting) -> None:
+    """should tell why the work failed and not that the lease was lost besides"""
+    with (  # noqa: PT012
+        pytest.raises(ZeroDivisionError),
+        at.hold("mine", renew_every=0.001),
+    ):
+        at.put("other")
+        assert at.lost.wait(10)
+        raise ZeroDivisionError
+
+
+def refused() -> None:
+    raise TransientError("the store is away")
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_renewal_whose_answer_was_lost_is_none(at: Setting, raises: bool) -> None:
+    """should find out that it was written, and go on"""
+
+    def lose(etag: str | None) -> str | None:
+        at.bucket.after = lambda etag: etag
+        if raises:
+            raise TransientError("the answer was lost")
+        return None
+
+    with at.hold("mine", renew_every=0.001):
+        at.bucket.after = lose
+        at.bucket.until_writes(5)
+        assert at.held_by == "mine"
+    assert not at.lost.is_set()
+    assert at.held_by is None
+
+
+def test_a_store_that_is_away_is_waited_for(at: Setting) -> None:
+    """should keep the lease while nobody can take it over yet"""
+    with at.hold("mine", renew_every=0.001):
+        at.bucket.before = refused
+        at.clock.now += LEASE_SECONDS - 1
+        at.bucket.until_writes(3)
+        assert not at.lost.is_set()
+        at.bucket.before = lambda: None
+        at.bucket.until_writes(2)
+    assert not at.lost.is_set()
+    assert at.held_by is None
+
+
+def test_a_beaten_renewal_that_cannot_be_looked_into_is_waited_for(
+    at: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """should take a failed read for what it is, not for somebody else's lease"""
+    reads: list[str] = []
+
+    def away(bucket: str, key: str) -> None:
+        reads.append(key)
+        monkeypatch.undo()
+        refused()
+
+    def lose(etag: str | None) -> None:
+        at.bucket.after = lambda etag: etag
+
+    with at.hold("mine", renew_every=0.001):
+        monkeypatch.setattr(at.bucket, "read_object", away)
+        at.bucket.after = lose
+        at.bucket.until_writes(5)
+    assert reads
+    assert not at.lost.is_set()
+
+
+def test_a_store_that_stays_away_ends_the_work(at: Setting) -> None:
+    """should be gone before others take over, not after"""
+    every = 0.02
+    with pytest.raises(LeaseLostError), at.hold("mine", renew_every=every):  # noqa: PT012
+        at.bucket.before = refused
+        at.clock.now += LEASE_SECONDS - every / 2
+        assert at.lost.wait(10)
+
+
+def test_a_slow_renewal_counts_from_its_beginning(at: Setting) -> None:
+    """should not think to have longer than those who saw it written"""
+    slow = threading.Event()
+
+    def took_long(etag: str | None) -> str | None:
+        at.clock.now += LEASE_SECONDS - 10
+        at.bucket.after = lambda etag: etag
+        at.bucket.before = refused
+        slow.set()
+        return etag
+
+    with pytest.raises(LeaseLostError), at.hold("mine", renew_every=0.001):  # noqa: PT012
+        at.bucket.after = took_long
+        assert slow.wait(10)
+        at.clock.now += 10
+        assert at.lost.wait(10)
+
+
+def test_given_back_when_the_work_fails(at: Setting) -> None:
+    """should not make the next run wait for a minute"""
+    with suppress(ZeroDivisionError), at.hold("mine"):
+        raise ZeroDivisionError
+    assert at.held_by is None
+
+
+def test_only_an_own_lease_is_given_back(at: Setting) -> None:
+    """should not free the lab under a run that has taken over unnoticed"""
+    with at.hold("mine"):
+        at.put("other")
+    assert at.held_by == "other"
+
+
+def test_a_lease_that_cannot_be_given_back_fails_nothing(at: Setting) -> None:
+    """should tell it and go on: the lease ends by itself"""
+    with at.hold("mine"):
+        at.bucket.before = refused
+    assert any("could not be given back" in line for line in at.said)
+
+
+def test_the_same_run_may_take_it_again(at: Setting) -> None:
+    """should not make a retry wait for what its own first try left"""
+    at.put("mine", renewals=3)
+    with at.hold("mine"):
+        assert at.clock.now == 1000.0
+        assert at.held_by == "mine"
+    assert at.held_by is None
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"", b"\xff", b"nonsense", b"null", b"[]", b"{}", b'{"holder": 3}', b'{"holder": {"run": 1}}'],
+)
+def test_garbage_is_free(at: Setting, garbage: bytes) -> None:
+    """should not be kept from a lab for ever by an object that nobody wrote"""
+    at.bucket.objects[KEY] = garbage
+    assert at.held_by is None
+    with at.hold("mine"):
+        assert at.held_by == "mine"
+
+
+def test_a_later_versions_holder_is_understood(at: Setting) -> None:
+    """should not take a lab that is held for free because of a field it does not know"""
+    known = at.holder("other").model_dump_json()[:-1]
+    at.bucket.objects[KEY] = f'{{"holder": {known}, "more": 1}}, "version": 2}}'.encode()
+    assert at.held_by == "other"
+
+
+def test_labs_do_not_hold_each_other(at: Setting) -> None:
+    """should be one lease a lab, outside what a teardown of the lab removes"""
+    assert lease_key("demo") != lease_key("demo-2")
+    assert not KEY.startswith("labs/")
+
+
+def test_never_two_at_once(at: Setting) -> None:
+    """should let every one of many runs have the lab, one after another"""
+    inside: list[str] = []
+    most: list[int] = []
+    failed: list[BaseException] = []
+
+    def pause(_: float) -> None:
+        with at.bucket.changed:
+            at.bucket.changed.wait(0.02)
+
+    def work(number: int) -> None:
+        try:
+            for turn in range(3):
+                run = f"{number}-{turn}"
+                with at.hold(run, patience=FAR, renew_every=0.002, sleep=pause):
+                    inside.append(run)
+                    most.append(len(inside))
+                    assert at.held_by == run
+                    at.bucket.until_writes(2)
+                    most.append(len(inside))
+                    inside.remove(run)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert failed == []
+    assert len(most) == 2 * 3 * 10
+    assert set(most) == {1}
