@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from lab.addresses import host_cidr
 from lab.errors import InvalidInputError, LabError
@@ -62,8 +62,8 @@ class Settings(BaseSettings):
         default=timedelta(minutes=15),
         description="How long after a lab's end the cloud itself stops its service.",
     )
-    notices: tuple[int, ...] = Field(
-        default=(30, 5), description="Minutes before a lab's end at which to give notice."
+    notices: Annotated[tuple[int, ...], NoDecode] = Field(
+        default=(30, 5), description="Minutes before a lab's end to give notice at, as JSON."
     )
     notify_block: str | None = Field(
         default=None, description="A notification block, `type/name`, such as `slack-webhook/ops`."
@@ -74,6 +74,12 @@ class Settings(BaseSettings):
     terraform_deadline: timedelta = timedelta(minutes=20)
     build_deadline: timedelta = timedelta(minutes=20)
 
+    @field_validator("home", mode="before")
+    @classmethod
+    def _somewhere(cls, value: object) -> object:
+        # An empty path is the current folder, which nobody means.
+        return value or ROOT / ".lab"
+
     @field_validator("address_sources", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -81,7 +87,7 @@ class Settings(BaseSettings):
             return value
         return tuple(part.strip() for part in value.split(",") if part.strip())
 
-    @field_validator("container_environment", mode="before")
+    @field_validator("container_environment", "notices", mode="before")
     @classmethod
     def _from_json(cls, value: object) -> object:
         return json.loads(value) if isinstance(value, str) else value

@@ -120,3 +120,45 @@ def test_reads_the_environment_of_now(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_catalogue_is_the_projects_own() -> None:
     """should be a file that exists"""
     assert Settings().catalog_path.is_file()
+
+
+@pytest.mark.parametrize("given", ["PT1M", "PT15M", "P1D", "00:20:00"])
+def test_stop_grace_is_whole_minutes(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    """should take from one minute to a day, in any of the spellings of a length of time"""
+    monkeypatch.setenv("LAB_STOP_GRACE", given)
+    grace = read_settings().stop_grace
+    assert timedelta(minutes=1) <= grace <= timedelta(days=1)
+
+
+@pytest.mark.parametrize("given", ["PT0S", "PT59S", "PT90S", "-PT5M", "PT24H1M", "PT60.5S", "soon"])
+def test_refuses_a_grace_that_terraform_would(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    """should say so before anything is made, and what is allowed"""
+    said = refusal(monkeypatch, "LAB_STOP_GRACE", given)
+    assert said.startswith("LAB_STOP_GRACE: ")
+    if given != "soon":
+        assert "is not a whole number of minutes from 1 to 1440" in said
+
+
+@pytest.mark.parametrize(("given", "read"), [("[30, 5]", (30, 5)), ("[10]", (10,)), ("[]", ())])
+def test_notices_are_json(
+    monkeypatch: pytest.MonkeyPatch, given: str, read: tuple[int, ...]
+) -> None:
+    """should be minutes; none is a choice"""
+    monkeypatch.setenv("LAB_NOTICES", given)
+    assert read_settings().notices == read
+
+
+@pytest.mark.parametrize("given", ["30,5", '["soon"]', "30", "[1.5]"])
+def test_refuses_notices_that_are_no_list_of_minutes(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    """should name the variable, never be a traceback"""
+    assert "LAB_NOTICES" in refusal(monkeypatch, "LAB_NOTICES", given)
+
+
+def test_longest_life_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """should be three days unless it is set, and be refused by name"""
+    assert read_settings().longest_life == timedelta(days=3)
+    monkeypatch.setenv("LAB_LONGEST_LIFE", "PT12H")
+    assert read_settings().longest_life == timedelta(hours=12)
+    assert "LAB_LONGEST_LIFE" in refusal(monkeypatch, "LAB_LONGEST_LIFE", "long")

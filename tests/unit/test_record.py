@@ -1,0 +1,117 @@
+"""What the cloud remembers of a lab: its end, and what is due before it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from lab.errors import InvalidInputError
+from lab.fargate import Architecture, Capacity
+from lab.record import LabRecord, Reason
+from lab.spec import OnFailure
+
+MADE = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
+END = MADE + timedelta(hours=2)
+CAP = timedelta(hours=72)
+SECOND = timedelta(seconds=1)
+
+
+def record(**changes: Any) -> LabRecord:
+    return LabRecord(**{"lab": "demo", "created_at": MADE, "expires_at": END, **changes})
+
+
+def test_what_is_written_is_read() -> None:
+    """should come back the same from the bucket, with times that every tool reads"""
+    full = record(
+        owner="me",
+        on_failure=OnFailure.DESTROY,
+        architecture=Architecture.ARM64,
+        capacity=Capacity.ON_DEMAND,
+        cpu=256,
+        memory=512,
+        models=["a"],
+        cidrs=["8.8.8.8/32"],
+        notices=[30],
+    )
+    written = full.model_dump(mode="json")
+    assert written["created_at"] == "2030-01-31T12:00:00Z"
+    assert written["expires_at"] == "2030-01-31T14:00:00Z"
+    assert LabRecord.model_validate(written) == full
+    assert LabRecord.model_validate_json(full.model_dump_json()) == full
+
+
+def test_times_are_written_in_utc() -> None:
+    """should not write another zone's clock with a Z"""
+    there = record(expires_at=END.astimezone(timezone(timedelta(hours=9))))
+    assert there.model_dump(mode="json")["expires_at"] == "2030-01-31T14:00:00Z"
+
+
+def test_a_later_versions_record_is_read() -> None:
+    """should find a lab's end also in a record with fields that are not known yet"""
+    written = {**record().model_dump(mode="json"), "version": 2, "colour": "blue"}
+    assert LabRecord.model_validate(written).expires_at == END
+
+
+def test_the_least_of_a_record_is_enough() -> None:
+    """should find the end of a lab whose record an earlier version wrote"""
+    times = {"created_at": "2030-01-31T12:00:00Z", "expires_at": "2030-01-31T14:00:00Z"}
+    assert LabRecord.model_validate({"lab": "demo", **times}) == record()
+
+
+@pytest.mark.parametrize("end", [MADE + CAP, END, MADE + timedelta(minutes=1)])
+def test_the_end_moves_up_to_the_cap(end: datetime) -> None:
+    """should move forwards or back, forget the notices of the other end, and nothing else"""
+    known = record(notices=[30, 5], owner="me", cpu=256)
+    moved = known.moved_to(end, CAP)
+    assert moved == known.model_copy(update={"expires_at": end, "notices": []})
+    assert known.notices == [30, 5]
+
+
+def test_the_cap_counts_from_creation() -> None:
+    """should refuse one second beyond it, also in steps, and name the latest end there is"""
+    late = record().moved_to(MADE + CAP - SECOND, CAP)
+    with pytest.raises(InvalidInputError) as caught:
+        late.moved_to(MADE + CAP + SECOND, CAP)
+    assert "2030-02-03T12:00:00Z at the latest" in caught.value.message
+    assert "3d from its creation at 2030-01-31T12:00:00Z" in caught.value.message
+    assert "asked for was 2030-02-03T12:00:01Z" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("left", "given", "due"),
+    [
+        (timedelta(minutes=30, seconds=1), [], []),
+        (timedelta(minutes=30), [], [30]),
+        (timedelta(minutes=30), [30], []),
+        (timedelta(minutes=5), [30], [5]),
+        (timedelta(minutes=4), [30, 5], []),
+        (timedelta(minutes=4), [], [30, 5]),
+        (SECOND, [30], [5]),
+        (timedelta(0), [], []),
+        (-SECOND, [], []),
+    ],
+)
+def test_each_notice_is_due_once(left: timedelta, given: list[int], due: list[int]) -> None:
+    """should be due from its minute until the end, unless it was given"""
+    assert record(notices=given).due_notices(END - left, (30, 5)) == due
+
+
+@pytest.mark.parametrize(
+    ("reason", "kept", "at", "destroyed"),
+    [
+        (Reason.ASKED, OnFailure.KEEP, MADE, True),
+        (Reason.ASKED, OnFailure.DESTROY, MADE, True),
+        (Reason.END, OnFailure.KEEP, END - SECOND, False),
+        (Reason.END, OnFailure.DESTROY, END - SECOND, False),
+        (Reason.END, OnFailure.KEEP, END, True),
+        (Reason.FAILED_UP, OnFailure.KEEP, END + SECOND, False),
+        (Reason.FAILED_UP, OnFailure.DESTROY, MADE, True),
+    ],
+)
+def test_each_reason_destroys_what_it_may(
+    reason: Reason, kept: OnFailure, at: datetime, destroyed: bool
+) -> None:
+    """should not destroy at an end that has moved, nor a failed up that is wanted kept"""
+    assert record(on_failure=kept).to_be_destroyed(reason, at) is destroyed
