@@ -9,7 +9,14 @@ from datetime import date, datetime
 from pathlib import Path
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    ValidationError,
+    field_validator,
+)
 
 from lab.errors import InvalidInputError
 from lab.fargate import Architecture, Capacity
@@ -24,8 +31,8 @@ class FargatePrice(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    vcpu_hour: float
-    gb_hour: float
+    vcpu_hour: NonNegativeFloat
+    gb_hour: NonNegativeFloat
 
 
 class Prices(BaseModel):
@@ -37,9 +44,19 @@ class Prices(BaseModel):
     region: str
     currency: str
     fargate: dict[Architecture, FargatePrice]
-    spot_discount: float
-    public_ipv4_hour: float
-    secret_month: float
+    spot_discount: float = Field(ge=0, le=1)
+    public_ipv4_hour: NonNegativeFloat
+    secret_month: NonNegativeFloat
+
+    @field_validator("fargate")
+    @classmethod
+    def _all_of_them(
+        cls, value: dict[Architecture, FargatePrice]
+    ) -> dict[Architecture, FargatePrice]:
+        missing = [architecture.value for architecture in Architecture if architecture not in value]
+        if missing:
+            raise ValueError(f"no price for {', '.join(missing)}")
+        return value
 
     def hourly(
         self, cpu: int, memory: int, architecture: Architecture, capacity: Capacity

@@ -1,0 +1,115 @@
+"""What a lab costs, held against sums that were done by hand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from lab.cost import load_prices
+from lab.errors import InvalidInputError
+from lab.fargate import Architecture, Capacity
+from lab.record import LabRecord
+from lab.settings import Settings
+
+MADE = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
+TABLE = """
+as_of: 2025-11-01
+region: us-east-1
+currency: USD
+fargate:
+  x86_64: {vcpu_hour: 0.04, gb_hour: 0.004}
+  arm64: {vcpu_hour: 0.03, gb_hour: 0.003}
+spot_discount: 0.75
+public_ipv4_hour: 0.005
+secret_month: 0.73
+"""
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "prices.yaml"
+    path.write_text(TABLE)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("cpu", "memory", "architecture", "capacity", "hourly"),
+    [
+        # 1 x 0.04 + 2 x 0.004, the address 0.005, the secret 0.73 / 730 = 0.001.
+        (1024, 2048, Architecture.X86_64, Capacity.ON_DEMAND, 0.054),
+        # A quarter of 0.048; address and secret have no discount.
+        (1024, 2048, Architecture.X86_64, Capacity.SPOT, 0.018),
+        (1024, 2048, Architecture.ARM64, Capacity.ON_DEMAND, 0.042),
+        (256, 512, Architecture.ARM64, Capacity.ON_DEMAND, 0.015),
+        (256, 512, Architecture.ARM64, Capacity.SPOT, 0.00825),
+    ],
+)
+def test_an_hour_costs(
+    table: Path,
+    cpu: int,
+    memory: int,
+    architecture: Architecture,
+    capacity: Capacity,
+    hourly: float,
+) -> None:
+    """should be task, address and secret, and a discount on the task alone"""
+    prices = load_prices(table)
+    assert prices.hourly(cpu, memory, architecture, capacity) == pytest.approx(hourly)
+    lab = LabRecord(
+        lab="demo",
+        created_at=MADE,
+        expires_at=MADE + timedelta(hours=10),
+        cpu=cpu,
+        memory=memory,
+        architecture=architecture,
+        capacity=capacity,
+    )
+    assert prices.lab_hourly(lab) == pytest.approx(hourly)
+    assert prices.lab_so_far(lab, MADE) == 0
+    assert prices.lab_so_far(lab, MADE + timedelta(minutes=90)) == pytest.approx(1.5 * hourly)
+    assert prices.lab_so_far(lab, MADE - timedelta(hours=1)) == 0
+    assert prices.lab_in_all(lab) == pytest.approx(10 * hourly)
+
+
+def test_the_projects_table_knows_every_architecture() -> None:
+    """should load, and cost something, for all that a lab can be"""
+    prices = load_prices(Settings().prices_path)
+    for architecture in Architecture:
+        spot, full = (
+            prices.hourly(1024, 2048, architecture, capacity)
+            for capacity in (Capacity.SPOT, Capacity.ON_DEMAND)
+        )
+        assert 0 < spot < full < 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("currency: USD\n", "", "currency"),
+        ("vcpu_hour: 0.04,", "vcpu_hour: much,", "fargate.x86_64.vcpu_hour"),
+        ("arm64:", "sparc:", "sparc"),
+        ("  arm64: {vcpu_hour: 0.03, gb_hour: 0.003}\n", "", "arm64"),
+        ("secret_month: 0.73", "secret_month: -1", "secret_month"),
+        ("vcpu_hour: 0.04", "vcpu_hour: -0.04", "fargate.x86_64.vcpu_hour"),
+        ("spot_discount: 0.75", "spot_discount: 75", "spot_discount"),
+        ("spot_discount: 0.75", "spot_discount: -0.1", "spot_discount"),
+        ("secret_month: 0.73", "secret_month: 0.73\nsecret_day: 1", "secret_day"),
+        (TABLE, "", "prices.yaml"),
+        (TABLE, "{", "not a price table"),
+    ],
+)
+def test_a_fault_is_named(table: Path, old: str, new: str, said: str) -> None:
+    """should tell file and field, so that no lab is shown as free, or as paid for"""
+    table.write_text(TABLE.replace(old, new))
+    with pytest.raises(InvalidInputError) as caught:
+        load_prices(table)
+    assert said in caught.value.message
+    assert str(table) in caught.value.message
+
+
+def test_a_missing_table_is_told(tmp_path: Path) -> None:
+    """should be an error of ours"""
+    with pytest.raises(InvalidInputError, match=r"none\.yaml"):
+        load_prices(tmp_path / "none.yaml")
