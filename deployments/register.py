@@ -6,12 +6,15 @@ run again: it brings what is there to what the files say.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from datetime import timedelta
+from uuid import UUID
 
 from prefect import get_client
 from prefect.automations import Automation
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import EventTrigger, Posture
@@ -65,7 +68,10 @@ def ensure_automations() -> None:
     """
     with get_client(sync_client=True) as client:
         for target in ("local", "aws"):
-            up = client.read_deployment_by_name(f"lab-up/{target}")
+            ups = [
+                client.read_deployment_by_name(f"{name}{target}")
+                for name in ("lab-up/", "lab-rebuild/", "lab-rebuild/nightly-")
+            ]
             down = client.read_deployment_by_name(f"lab-down/{target}")
             wanted = Automation(
                 name=f"lab-up/{target} failed: lab-down/{target} looks",
@@ -75,7 +81,7 @@ def ensure_automations() -> None:
                     match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
                     match_related=ResourceSpecification(
                         {
-                            "prefect.resource.id": f"prefect.deployment.{up.id}",
+                            "prefect.resource.id": [f"prefect.deployment.{u.id}" for u in ups],
                             "prefect.resource.role": "deployment",
                         }
                     ),
@@ -93,6 +99,10 @@ def ensure_automations() -> None:
                                 "template": "{{ flow_run.parameters['spec']['lab'] }}",
                             },
                             "reason": Reason.FAILED_UP.value,
+                            "of_run": {
+                                "__prefect_kind": "jinja",
+                                "template": "{{ flow_run.id }}",
+                            },
                         },
                     )
                 ],
@@ -102,14 +112,40 @@ def ensure_automations() -> None:
             wanted.create()
 
 
+def active_schedules(client: SyncPrefectClient) -> set[tuple[UUID, str | None]]:
+    """The schedules that are switched on, by deployment and slug."""
+    return {
+        (deployment.id, schedule.slug)
+        for deployment in client.read_deployments()
+        for schedule in deployment.schedules
+        if schedule.active
+    }
+
+
+def restore_schedules(before: set[tuple[UUID, str | None]]) -> None:
+    """Switch on again what ``prefect deploy`` has switched off: that is for people to decide."""
+    with get_client(sync_client=True) as client:
+        for deployment in client.read_deployments():
+            for schedule in deployment.schedules:
+                if not schedule.active and (deployment.id, schedule.slug) in before:
+                    client.update_deployment_schedule(deployment.id, schedule.id, active=True)
+
+
 def main() -> int:
     """Register everything; the exit code of ``prefect deploy``."""
+    missing = [name for name in ("LAB_ROOT", "LAB_HOME") if not os.environ.get(name)]
+    if missing:
+        sys.stderr.write(f"{' and '.join(missing)} must be set; `make demo` does it\n")
+        return 2
     ensure_work_pool()
     ensure_blocks()
+    with get_client(sync_client=True) as client:
+        before = active_schedules(client)
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"], check=False
     )
     if done.returncode == 0:
+        restore_schedules(before)
         ensure_automations()
     return done.returncode
 

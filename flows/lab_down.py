@@ -20,18 +20,20 @@ from tasks.teardown import (
 
 
 @flow(name="lab-down", flow_run_name="down {lab}", persist_result=False)
-def lab_down(lab: LabName, reason: Reason = Reason.ASKED, purge: bool = False) -> None:
+def lab_down(
+    lab: LabName, reason: Reason = Reason.ASKED, of_run: str | None = None, purge: bool = False
+) -> None:
     """Destroy a lab, then look in every service whether anything of it is left.
 
     Already gone is success. With another reason than "asked" the lab is only destroyed if that
-    reason still holds. ``purge`` also removes what labs share (images, state bucket) once no lab
+    reason still holds; ``of_run`` is the up that failed. ``purge`` also removes what labs share (images, state bucket) once no lab
     has state.
     """
     settings = read_settings()
     with interruptible():
         place = locate(settings)
         with hold_lab(lab, settings, place, "lab-down"):
-            if reason_holds(lab, settings, place, reason):
+            if reason_holds(lab, settings, place, reason, of_run):
                 take_down(lab, settings, place)
         if purge:
             purge_foundation(settings, place)

@@ -12,7 +12,8 @@ from lab.durations import now
 from lab.settings import read_settings
 from lab.spec import LabSpec, OnFailure
 from tasks.hold import hold_lab, wait_for_others
-from tasks.outcome import told_outcome
+from tasks.lifetime import mark_for_rebuild
+from tasks.outcome import destroyed_on_failure, told_outcome
 from tasks.preflight import preflight
 
 
@@ -32,7 +33,10 @@ def lab_rebuild(spec: LabSpec) -> None:
     with told_outcome(spec, settings, now() + spec.lifetime) as outcome, interruptible():
         checked = preflight(spec, settings)
         others = wait_for_others("lab-rebuild")
-        with hold_lab(spec.lab, settings, checked.place, "lab-rebuild", others):
-            outcome.place = checked.place
+        with (
+            hold_lab(spec.lab, settings, checked.place, "lab-rebuild", others),
+            destroyed_on_failure(spec, settings, checked.place),
+        ):
+            mark_for_rebuild(spec.lab, settings, checked.place)
             take_down(spec.lab, settings, checked.place)
             bring_up(spec, settings, checked, outcome)

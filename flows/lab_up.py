@@ -14,7 +14,7 @@ from lab.spec import LabSpec
 from tasks.hold import hold_lab, wait_for_others
 from tasks.image import build_image, plan_image, push_image
 from tasks.lifetime import schedule_end
-from tasks.outcome import UpOutcome, gather, told_outcome
+from tasks.outcome import UpOutcome, destroyed_on_failure, gather, told_outcome
 from tasks.preflight import preflight
 from tasks.provision import provision_foundation, provision_lab
 from tasks.rollout import roll_out
@@ -36,13 +36,15 @@ def lab_up(spec: LabSpec) -> None:
     settings = read_settings()
     with told_outcome(spec, settings, now() + spec.lifetime) as outcome, interruptible():
         checked = preflight(spec, settings)
-        with hold_lab(spec.lab, settings, checked.place, "lab-up", wait_for_others("lab-up")):
+        with (
+            hold_lab(spec.lab, settings, checked.place, "lab-up", wait_for_others("lab-up")),
+            destroyed_on_failure(spec, settings, checked.place),
+        ):
             bring_up(spec, settings, checked, outcome)
 
 
 def bring_up(spec: LabSpec, settings: Settings, checked: Checked, outcome: UpOutcome) -> None:
     """The story of an up, for a run that holds the lab."""
-    outcome.place = checked.place
     record = schedule_end(spec, settings, checked, outcome.expires_at)
     outcome.end_is_registered(record.created_at)
     image = plan_image(settings, checked)

@@ -38,6 +38,8 @@ class LabRecord(BaseModel):
     created_at: datetime
     expires_at: datetime
     on_failure: OnFailure = OnFailure.KEEP
+    #: The run that last registered the lab's end: the up whose failure counts.
+    up_run: str | None = None
     architecture: Architecture = Architecture.X86_64
     capacity: Capacity = Capacity.SPOT
     cpu: int = 1024
@@ -66,13 +68,16 @@ class LabRecord(BaseModel):
             )
         return self.model_copy(update={"expires_at": expires_at, "notices": []})
 
-    def to_be_destroyed(self, reason: Reason, at: datetime) -> bool:
-        """Whether ``reason`` holds: the end may have moved, a failed up may be wanted kept."""
+    def to_be_destroyed(self, reason: Reason, at: datetime, of_run: str | None = None) -> bool:
+        """Whether ``reason`` holds: the end may have moved, a failed up may be wanted kept.
+
+        The up that failed must be the lab's last: one that was refused changed nothing.
+        """
         match reason:
             case Reason.END:
                 return at >= self.expires_at
             case Reason.FAILED_UP:
-                return self.on_failure is OnFailure.DESTROY
+                return self.on_failure is OnFailure.DESTROY and of_run == self.up_run
             case Reason.ASKED:
                 return True
 

@@ -136,6 +136,11 @@ def read_settings() -> Settings:
     """The settings in the environment now; InvalidInputError names each refused variable."""
     try:
         return Settings()
+    except SettingsError as error:
+        raise InvalidInputError(
+            f"a LAB_ variable cannot be read: {error}: {error.__cause__}",
+            "Lists and mappings are written as JSON, such as LAB_NOTICES='[30,5]'.",
+        ) from error
     except ValidationError as error:
         told = (line.partition(":") for line in describe_validation(error))
         raise InvalidInputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from lab.adapters.aws import Cloud
-from lab.errors import LabError, PermanentError
+from lab.errors import PermanentError
 from lab.plan import Place
 from lab.record import LabRecord
 from lab.settings import Settings
@@ -28,7 +28,7 @@ def move_end(lab: str, settings: Settings, place: Place, expires_at: datetime) -
     moved = known.moved_to(expires_at, settings.longest_life)
     try:
         _write_everywhere(moved, cloud, settings, place)
-    except LabError:
+    except Exception:
         run_log()(f"the end of lab {lab} could not be moved everywhere: moving it back")
         _write_everywhere(known, cloud, settings, place)
         raise

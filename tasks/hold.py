@@ -19,6 +19,7 @@ from tasks.stages import run_log
 
 #: How long a run waits for another to be done with its lab, in seconds.
 PATIENCE = 1800.0
+_MAKING = {"lab-up", "lab-rebuild"}
 
 
 def wait_for_all(_: Holder) -> float:
@@ -50,8 +51,13 @@ def hold_lab(
     """
     log = run_log()
     cloud = open_cloud(settings)
-    if cloud.ensure_state_bucket(place.bucket):
-        log(f"made the state bucket {place.bucket}")
+    if doing in _MAKING:
+        if cloud.ensure_state_bucket(place.bucket):
+            log(f"made the state bucket {place.bucket}")
+    elif not cloud.has_bucket(place.bucket):
+        # Nothing was ever brought up here, and a run that takes away should leave nothing either.
+        yield
+        return
     holder = Holder(
         doing=doing,
         run=str(flow_run.id),

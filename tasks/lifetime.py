@@ -22,7 +22,7 @@ from lab.durations import now, to_rfc3339
 from lab.plan import Checked, Place
 from lab.record import LabRecord, Reason
 from lab.settings import Settings
-from lab.spec import LabSpec
+from lab.spec import LabSpec, OnFailure
 from tasks.cloud import open_cloud
 from tasks.stages import run_log, stage
 
@@ -44,6 +44,7 @@ def schedule_end(
         created_at=known.created_at if known else now(),
         expires_at=expires_at,
         on_failure=spec.on_failure,
+        up_run=str(flow_run.id),
         architecture=checked.architecture,
         capacity=spec.capacity,
         cpu=spec.cpu,
@@ -51,6 +52,8 @@ def schedule_end(
         models=[m.alias for m in checked.models],
         cidrs=checked.cidrs,
     ).moved_to(expires_at, settings.longest_life)
+    # A live lab's own stop moves before its end does: it must not come during this up.
+    open_cloud(settings).move_stop(spec.lab, expires_at + settings.stop_grace)
     write_record(wanted, settings, checked.place)
     replace_scheduled_end(wanted, settings)
     return wanted
@@ -66,6 +69,32 @@ def write_record(record: LabRecord, settings: Settings, place: Place) -> None:
     """Let the cloud remember ``record``."""
     key = names.lab_record_key(record.lab)
     open_cloud(settings).put_record(place.bucket, key, record.model_dump(mode="json"))
+
+
+def mark_for_rebuild(lab: str, settings: Settings, place: Place) -> None:
+    """Let a crash of this run, from now on, count as the failure of the lab's last up."""
+    record = read_record(lab, settings, place)
+    if record is not None:
+        changes = {"on_failure": OnFailure.DESTROY, "up_run": str(flow_run.id)}
+        write_record(record.model_copy(update=changes), settings, place)
+
+
+def note_notice(record: LabRecord, minutes: int, settings: Settings, place: Place) -> bool:
+    """Remember that the notice was given; False if the lab or its end changed meanwhile.
+
+    Needs no hold of the lab: it is written only over what was read.
+    """
+    cloud = open_cloud(settings)
+    key = names.lab_record_key(record.lab)
+    found = cloud.read_object(place.bucket, key)
+    if found is None:
+        return False
+    current = LabRecord.model_validate_json(found[0])
+    if current.expires_at != record.expires_at:
+        return False
+    noted = current.model_copy(update={"notices": [*current.notices, minutes]})
+    body = noted.model_dump_json(indent=2).encode()
+    return cloud.write_object(place.bucket, key, body, found[1]) is not None
 
 
 def replace_scheduled_end(record: LabRecord, settings: Settings) -> None:

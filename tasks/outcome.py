@@ -11,7 +11,7 @@ from prefect.futures import PrefectFuture, wait
 
 from lab.adapters.lease import LabHeldError
 from lab.durations import now
-from lab.errors import LabError, PermanentError
+from lab.errors import InterruptedWorkError, LabError, PermanentError
 from lab.plan import ImagePlan, Place
 from lab.report import LabReport, ModelResult, Verdict
 from lab.settings import Settings
@@ -41,7 +41,6 @@ class UpOutcome:
             lab=spec.lab, target=settings.target, created_at=now(), expires_at=expires_at
         )
         self.expires_at = expires_at
-        self.place: Place | None = None
 
     def end_is_registered(self, created_at: datetime) -> None:
         """The lab has an end; it was first brought up at ``created_at``."""
@@ -58,10 +57,8 @@ class UpOutcome:
         self._report.endpoint = endpoint
 
     def models_said(self, results: list[ModelResult]) -> None:
-        """Every model was asked."""
+        """Every model was asked. Raises PermanentError, naming them, if any failed."""
         self._report.models = results
-
-    def _verdict(self) -> None:
         failed = [m for m in self._report.models if m.verdict is not Verdict.OK]
         if failed:
             told = "; ".join(f"{m.alias}: {m.verdict}: {m.error}" for m in failed)
@@ -82,23 +79,18 @@ class UpOutcome:
 def told_outcome(spec: LabSpec, settings: Settings, expires_at: datetime) -> Iterator[UpOutcome]:
     """Within this block an up runs; after it the report is published.
 
-    Raises what the block raised, or PermanentError if a model failed. Where the spec says so, a
-    failed up is destroyed first; a failing clean-up is told in the log and hides nothing.
+    Raises what the block raised.
     """
     outcome = UpOutcome(spec, settings, expires_at)
     with record_stages(spec.lab, STAGES) as stages:
         try:
             yield outcome
-            outcome._verdict()
         except LabHeldError:
             # The report is that of the run which holds the lab.
             raise
         except BaseException as error:
             with _second_to(error, "publishing the report"):
                 outcome._publish(stages, settings, error)
-            if isinstance(error, LabError) and spec.on_failure is OnFailure.DESTROY:
-                with _second_to(error, "destroying the failed lab"):
-                    _destroy(spec, settings, outcome)
             raise
         outcome._publish(stages, settings, None)
 
@@ -114,10 +106,23 @@ def gather(*futures: PrefectFuture[Any]) -> list[Any]:
     return [future.result() for future in futures]
 
 
-def _destroy(spec: LabSpec, settings: Settings, outcome: UpOutcome) -> None:
-    if outcome.place is not None:
-        destroy_lab(spec.lab, settings, outcome.place)
-        check_nothing_left(spec.lab, settings, outcome.place)
+@contextmanager
+def destroyed_on_failure(spec: LabSpec, settings: Settings, place: Place) -> Iterator[None]:
+    """Destroy the lab if the block fails and the spec says so; for a run that holds the lab.
+
+    A failing clean-up is told in the log and hides nothing. A run that is being ended from outside
+    (cancelled, or its hold of the lab lost) touches nothing more.
+    """
+    try:
+        yield
+    except InterruptedWorkError:
+        raise
+    except LabError as error:
+        if spec.on_failure is OnFailure.DESTROY:
+            with _second_to(error, "destroying the failed lab"):
+                destroy_lab(spec.lab, settings, place)
+                check_nothing_left(spec.lab, settings, place)
+        raise
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def publish_live(live: LiveLab) -> None:
 
 | | |
 |---|---|
-| Base URL | `{live.endpoint or "-"}/v1` |
+| Base URL | `{f"{live.endpoint}/v1" if live.endpoint else "-"}` |
 | Models | {", ".join(live.models)} |
 | Open to | {firewall} |
 | Ends | {to_rfc3339(live.expires_at)} (in {live.left}) |

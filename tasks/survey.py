@@ -55,15 +55,21 @@ def survey(settings: Settings, place: Place, at: datetime, *, deep: bool) -> lis
         known = {lab.lab for lab in seen}
         _, found = Sweeper(cloud).look(None)
         orphans = sorted({item.lab for item in found if item.lab not in known})
-        seen += [
-            LabSeen(
-                lab=lab,
-                state=LabState.ORPHANED,
-                why=", ".join(sorted({i.kind for i in found if i.lab == lab})),
-            )
-            for lab in orphans
-        ]
+        for lab in orphans:
+            kinds = ", ".join(sorted({item.kind for item in found if item.lab == lab}))
+            seen.append(_without_record(lab, kinds, settings, at, None))
     return seen
+
+
+def _without_record(
+    lab: str, has: str, settings: Settings, at: datetime, held: str | None
+) -> LabSeen:
+    """A lab that no up has made; one that Terraform made by hand says in a tag until when."""
+    end = open_cloud(settings).end_tag(lab)
+    if end is not None and end > at:
+        why = f"made by hand, ends at {to_rfc3339(end)}"
+        return LabSeen(lab=lab, state=LabState.UP, why=why, held_by=held)
+    return LabSeen(lab=lab, state=LabState.ORPHANED, why=f"no record, but {has}", held_by=held)
 
 
 def _look(lab: str, settings: Settings, place: Place, at: datetime) -> LabSeen:
@@ -72,7 +78,7 @@ def _look(lab: str, settings: Settings, place: Place, at: datetime) -> LabSeen:
     holder = current_holder(cloud, place.bucket, lab)
     held = str(holder) if holder else None
     if record is None:
-        return LabSeen(lab=lab, state=LabState.ORPHANED, why="has state, no record", held_by=held)
+        return _without_record(lab, "state", settings, at, held)
     name = names.resource_name(lab)
     task = cloud.running_task(name, name)
     if at >= record.expires_at:

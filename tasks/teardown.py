@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 
+from prefect.variables import Variable
+
 from lab import names
 from lab.adapters.sweep import Leftover, Sweeper
 from lab.durations import now, to_rfc3339
@@ -26,10 +28,12 @@ def locate(settings: Settings) -> Place:
 
 
 @stage("check reason", run_name="check-reason-{lab}")
-def reason_holds(lab: str, settings: Settings, place: Place, reason: Reason) -> bool:
+def reason_holds(
+    lab: str, settings: Settings, place: Place, reason: Reason, of_run: str | None
+) -> bool:
     """Whether the lab is to be destroyed for ``reason`` now. A lab without a record always is."""
     record = read_record(lab, settings, place)
-    if record is None or record.to_be_destroyed(reason, now()):
+    if record is None or record.to_be_destroyed(reason, now(), of_run):
         return True
     run_log()(
         f"lab {lab} stays: its end is {to_rfc3339(record.expires_at)}, and a failed up is to be "
@@ -67,6 +71,8 @@ def check_nothing_left(lab: str, settings: Settings, place: Place) -> None:
         raise TeardownIncompleteError(lab, left)
     cloud.delete_prefix(place.bucket, names.lab_prefix(lab))
     cancel_scheduled_ends(lab, settings)
+    for what in ("endpoint", "seen"):
+        Variable.unset(names.variable(lab, what))
     shutil.rmtree(settings.lab_home(lab), ignore_errors=True)
     shutil.rmtree(settings.home / "terraform" / settings.target / "labs" / lab, ignore_errors=True)
     log(f"nothing of lab {lab} is left")

@@ -19,7 +19,7 @@ from lab.plan import Place
 from lab.record import LabRecord
 from lab.settings import Settings
 from tasks.cloud import open_cloud
-from tasks.lifetime import write_record
+from tasks.lifetime import note_notice
 from tasks.publish import LiveLab, publish_live, publish_notice
 from tasks.stages import run_log, stage
 from tasks.survey import LabSeen
@@ -38,9 +38,8 @@ def watch_lab(seen: LabSeen, settings: Settings, place: Place, at: datetime) -> 
     publish_live(live)
     _tell_changes(live)
     for minutes in record.due_notices(at, settings.notices):
-        give_notice(live, settings)
-        record = record.model_copy(update={"notices": [*record.notices, minutes]})
-        write_record(record, settings, place)
+        if note_notice(record, minutes, settings, place):
+            give_notice(live, settings)
     return live
 
 

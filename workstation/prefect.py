@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import httpx
 
-from lab.errors import InvalidInputError, PermanentError, TransientError
+from lab.errors import DeadlineError, InvalidInputError, PermanentError, TransientError
 from lab.settings import ROOT
 from lab.waiting import wait_for
 from workstation.daemons import Daemon
@@ -116,24 +116,21 @@ def register(log: Log) -> None:
     stamp.write_text(identity)
 
 
-def start_worker(log: Log) -> None:
+def start_worker(log: Log, target: str = "local") -> None:
     """On return a worker of the project, started in this environment, polls the work pool.
 
-    Flows act in their worker's environment: one that was started in another (other credentials,
-    other LAB_ values) is replaced, unless it has a run under way; then PermanentError is raised.
+    Flows act in their worker's environment. One that was started with other LAB_ values is
+    replaced, and for any target but the local cloud, whose credentials stand in a block, also one
+    with other credentials. Raises PermanentError if it has a run under way that does not end soon.
     """
     worker = _worker()
     stamp = lab_home() / "prefect" / "worker.environment"
     identity = _worker_identity()
-    if worker.pid() is not None and (not stamp.exists() or stamp.read_text() != identity):
-        with Api() as api:
-            busy = api.running()
-        if busy:
-            raise PermanentError(
-                f"the worker was started in another environment and still runs {', '.join(busy)}",
-                "Wait for these runs to end, or cancel them, and run the command again.",
-            )
-        log("The environment has changed since the worker was started")
+    known = stamp.read_text().split() if stamp.exists() else []
+    same = known == identity if target != "local" else known[:1] == identity[:1]
+    if worker.pid() is not None and not same:
+        log("The environment has changed since the worker was started: starting it anew")
+        _wait_idle(log)
         worker.stop(log)
     if worker.pid() is None:
         log("Starting the worker")
@@ -141,7 +138,7 @@ def start_worker(log: Log) -> None:
             [*_PREFECT, "worker", "start", "--pool", WORK_POOL, "--type", "process"],
             prefect_environment(),
         )
-        stamp.write_text(identity)
+        stamp.write_text(" ".join(identity))
 
     def polls() -> bool | None:
         worker.check_alive()
@@ -149,6 +146,23 @@ def start_worker(log: Log) -> None:
             return True if api.workers_online(WORK_POOL) else None
 
     wait_for("the worker", polls, deadline=WORKER_SECONDS, log=log)
+
+
+def _wait_idle(log: Log) -> None:
+    with Api() as api:
+        try:
+            wait_for(
+                "the end of the runs under way",
+                lambda: None if api.running() else True,
+                deadline=BUSY_SECONDS,
+                log=log,
+            )
+        except DeadlineError as error:
+            raise PermanentError(
+                f"the worker was started in another environment and still runs "
+                f"{', '.join(api.running())}",
+                "Wait for these runs to end, or cancel them, and run the command again.",
+            ) from error
 
 
 def stop(log: Log) -> None:
@@ -327,10 +341,14 @@ def _check_port_free() -> None:
             ) from error
 
 
-def _worker_identity() -> str:
-    """A hash, since credentials may be among them, of the variables that a flow acts by."""
-    ours = sorted((k, v) for k, v in os.environ.items() if k.startswith(("AWS_", "LAB_")))
-    return hashlib.sha256(repr(ours).encode()).hexdigest()
+def _worker_identity() -> list[str]:
+    """Hashes, since credentials may be among them, of the variables that a flow acts by."""
+    return [
+        hashlib.sha256(
+            repr(sorted((k, v) for k, v in os.environ.items() if k.startswith(prefix))).encode()
+        ).hexdigest()
+        for prefix in ("LAB_", "AWS_")
+    ]
 
 
 def _identity() -> str:

@@ -52,7 +52,7 @@ def _start_prefect(target: str, log: Log) -> None:
     prefect.start_server(log)
     prefect.register(log)
     _switch_guards_on(target, log)
-    prefect.start_worker(log)
+    prefect.start_worker(log, target)
 
 
 def _switch_guards_on(target: str, log: Log) -> None:

@@ -635,6 +635,18 @@ class Cloud:
                         tags=[{"key": names.TAG_EXPIRES_AT, "value": to_rfc3339(at)}],
                     )
 
+    def end_tag(self, lab: str) -> datetime | None:
+        """The end that the lab's cluster is tagged with, if there is such a cluster and tag."""
+        with told(f"reading the tags of {lab}"):
+            found = self._ecs.describe_clusters(
+                clusters=[names.resource_name(lab)], include=["TAGS"]
+            )["clusters"]
+        for cluster in found:
+            for tag in cluster.get("tags", []):
+                if tag.get("key") == names.TAG_EXPIRES_AT and cluster["status"] == "ACTIVE":
+                    return datetime.fromisoformat(tag["value"])
+        return None
+
     def allowed_cidrs(self, lab: str) -> list[str]:
         """The hosts that the lab's firewall lets in now."""
         with told(f"reading the firewall of {lab}"):

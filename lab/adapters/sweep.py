@@ -271,7 +271,8 @@ class Sweeper:
                 if suffix not in names.ROLES:
                     continue
                 owner = self._owner(lab, resource, partial(iam.list_role_tags, RoleName=name))
-                if owner:
+                # Roles belong to no region: a lab of another region has its own there.
+                if owner and self._region_of(name) in (None, self._cloud.region):
                     yield Leftover(
                         owner,
                         "role",
@@ -279,6 +280,10 @@ class Sweeper:
                         f"aws iam delete-role --role-name {name} (its inline policies first)",
                         partial(self._delete_role, name),
                     )
+
+    def _region_of(self, role: str) -> str | None:
+        tags = self._cloud.client("iam").list_role_tags(RoleName=role)
+        return _tags(tags["Tags"]).get(names.TAG_REGION)
 
     def _delete_role(self, name: str) -> None:
         iam = self._cloud.client("iam")

@@ -40,6 +40,7 @@ locals {
 resource "aws_iam_role" "execution" {
   name               = "${local.name}-execution"
   description        = "Lets ECS start the gateway of lab ${var.lab}"
+  tags               = local.role_tags
   assume_role_policy = jsonencode(local.ecs_tasks_trust)
 }
 
@@ -84,6 +85,7 @@ resource "aws_iam_role_policy" "execution" {
 resource "aws_iam_role" "task" {
   name               = "${local.name}-task"
   description        = "Lets the gateway of lab ${var.lab} call its models"
+  tags               = local.role_tags
   assume_role_policy = jsonencode(local.ecs_tasks_trust)
 }
 

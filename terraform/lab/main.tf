@@ -25,6 +25,9 @@ locals {
     "lab:managed-by" = "terraform"
   }
 
+  # Roles belong to no region; whoever looks for what a lab left must not take another region's.
+  role_tags = { "lab:region" = local.region }
+
   account   = data.aws_caller_identity.this.account_id
   partition = data.aws_partition.this.partition
   region    = data.aws_region.this.name
