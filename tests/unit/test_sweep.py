@@ -1,0 +1,384 @@
+"""Everything of a lab is found, on whatever page, and nothing of anybody else's is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from botocore.validate import validate_parameters
+
+from lab.adapters.aws import Cloud
+from lab.adapters.sweep import Leftover, Sweeper
+from lab.errors import PermanentError
+from tests.unit.stubs import Stubs
+
+AT = datetime(2030, 1, 31, 12, 0, 0, tzinfo=UTC)
+ARN = "arn:aws:service:us-east-1:123456789012:"
+NETWORK = {
+    "SecurityGroups": ("GroupId", "sg-"),
+    "Subnets": ("SubnetId", "subnet-"),
+    "InternetGateways": ("InternetGatewayId", "igw-"),
+    "RouteTables": ("RouteTableId", "rtb-"),
+    "Vpcs": ("VpcId", "vpc-"),
+}
+SERVICES = ("scheduler", "stepfunctions", "ecs", "secretsmanager", "logs", "ec2", "iam")
+ROLES = ("execution", "task", "scheduler", "stop")
+#: AWS allows a role no more tags and inline policies than stand on one page.
+ONE_PAGE = {"ListRoleTags", "ListRolePolicies"}
+#: Two a lab in the network, so that the second stands on the next page.
+ORDER = [
+    *("schedule group", "state machine", "service", "cluster", "task definition", "secret"),
+    "log group",
+    *("security group", "subnet", "internet gateway", "route table", "vpc"),
+    "role",
+]
+
+
+class Account:
+    """An account's things, listed one a page by every call that botocore says has pages."""
+
+    def __init__(self) -> None:
+        self.labs: list[tuple[str, bool]] = []
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.refused: set[str] = set()
+        self.cloud: Cloud = Stubs("us-east-1").cloud
+        for service in SERVICES:
+            self._attach(service)
+
+    def empty(self) -> Account:
+        """The account without a thing and without a memory: its clients take long to make."""
+        self.labs, self.calls, self.refused = [], [], set()
+        return self
+
+    def has(self, lab: str, *, ours: bool = True) -> None:
+        """Everything of a lab; not ``ours``: things of that name without the project's tags."""
+        self.labs.append((lab, ours))
+
+    def _attach(self, service: str) -> None:
+        client = self.cloud.client(service)
+        asked: dict[str, Any] = {}
+
+        def remember(params: dict[str, Any], **_: Any) -> None:
+            asked.clear()
+            asked.update(params)
+
+        def answer(model: Any, **_: Any) -> tuple[Any, dict[str, Any]]:
+            return self._answer(client, model, dict(asked))
+
+        client.meta.events.register_first("before-parameter-build.*.*", remember)
+        client.meta.events.register_first("before-call.*.*", answer)
+
+    def _answer(self, client: Any, model: Any, asked: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        self.calls.append((model.name, asked))
+        if model.name in self.refused:
+            error = {"Error": {"Code": "DependencyViolation", "Message": "it is in use"}}
+            return SimpleNamespace(status_code=400), error
+        make: Callable[[dict[str, Any]], dict[str, Any]] = getattr(self, model.name, lambda _: {})
+        whole = make(asked)
+        method = next(
+            m for m, name in client.meta.method_to_api_mapping.items() if name == model.name
+        )
+        if client.can_paginate(method) and model.name not in ONE_PAGE:
+            whole = _page(client.get_paginator(method)._pagination_cfg, whole, asked)
+        if model.output_shape:
+            validate_parameters(whole, model.output_shape)
+        return SimpleNamespace(status_code=200), whole
+
+    def _names(self, prefix: str = "") -> list[tuple[str, str, bool]]:
+        """Names of labs' things, and lastly one that is called like no lab."""
+        known = [(lab, f"gateway-lab-{lab}", ours) for lab, ours in self.labs]
+        known.append(("", "somebody-elses", False))
+        return [item for item in known if item[1].startswith(prefix)]
+
+    def _tags(self, name: str, key: str, value: str) -> list[dict[str, str]]:
+        """The tags of what is called ``name`` (or has it in its ARN), in a service's spelling."""
+        for lab, resource, ours in self._names():
+            stem = name.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+            if ours and stem in {resource, lab, *(f"{resource}-{r}" for r in ROLES)}:
+                return [
+                    {key: "lab:project", value: "gateway-lab"},
+                    {key: "lab:id", value: lab},
+                ]
+        return [{key: "lab:project", value: "another"}, {key: "lab:id", value: "x"}]
+
+    # --- what AWS answers ----------------------------------------------------------------------
+
+    def ListScheduleGroups(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        names = [n for _, n, _ in self._names(asked["NamePrefix"])]
+        groups = [{"Name": n, "State": "ACTIVE", "Arn": f"{ARN}group/{n}"} for n in names]
+        return {"ScheduleGroups": groups}
+
+    def ListTagsForResource(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        if "ResourceArn" in asked:
+            return {"Tags": self._tags(asked["ResourceArn"], "Key", "Value")}
+        return {"tags": self._tags(asked["resourceArn"], "key", "value")}
+
+    def ListStateMachines(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        found = [
+            {
+                "name": f"{n}-stop",
+                "stateMachineArn": f"{ARN}stateMachine:{n}-stop",
+                "type": "STANDARD",
+                "creationDate": AT,
+            }
+            for _, n, _ in self._names()
+        ]
+        return {"stateMachines": found}
+
+    def ListClusters(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"clusterArns": [f"{ARN}cluster/{n}" for _, n, _ in self._names()]}
+
+    def DescribeClusters(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        wanted = [c.rsplit("/", 1)[-1] for c in asked["clusters"]]
+        tagged = "TAGS" in asked.get("include", [])
+        found = [
+            {
+                "clusterName": n,
+                "status": "ACTIVE",
+                "tags": self._tags(n, "key", "value") if tagged else [],
+            }
+            for _, n, _ in self._names()
+            if n in wanted
+        ]
+        return {"clusters": [*found, {"clusterName": "gateway-lab-gone", "status": "INACTIVE"}]}
+
+    def ListServices(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        cluster = asked["cluster"]
+        return {"serviceArns": [f"{ARN}service/{cluster}/{cluster}"]}
+
+    def ListTasks(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"taskArns": [f"{ARN}task/{asked['cluster']}/{n}" for n in (1, 2)]}
+
+    def ListTaskDefinitionFamilies(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"families": [n for _, n, _ in self._names(asked["familyPrefix"])]}
+
+    def ListTaskDefinitions(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        family = asked["familyPrefix"]
+        revisions = (1, 2) if asked["status"] == "ACTIVE" else ()
+        return {"taskDefinitionArns": [f"{ARN}task-definition/{family}:{n}" for n in revisions]}
+
+    def DescribeTaskDefinition(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        family = asked["taskDefinition"]
+        return {"taskDefinition": {"family": family}, "tags": self._tags(family, "key", "value")}
+
+    def ListSecrets(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        (wanted,) = asked["Filters"]
+        assert wanted["Key"] == "name"
+        found = [
+            {"Name": f"{n}/gateway-key", "Tags": self._tags(n, "Key", "Value")}
+            for _, n, _ in self._names()
+            if f"{n}/gateway-key".startswith(wanted["Values"][0])
+        ]
+        return {"SecretList": found}
+
+    def DescribeLogGroups(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        groups = [f"/gateway-lab/{lab}" for lab, _ in self.labs]
+        prefix = asked["logGroupNamePrefix"]
+        return {"logGroups": [{"logGroupName": g} for g in groups if g.startswith(prefix)]}
+
+    def ListTagsLogGroup(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        tags = self._tags(asked["logGroupName"], "key", "value")
+        return {"tags": {tag["key"]: tag["value"] for tag in tags}}
+
+    def ListRoles(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {
+            "Roles": [
+                {
+                    "RoleName": f"{n}-{kind}",
+                    "Path": "/",
+                    "RoleId": "A" * 16,
+                    "Arn": f"{ARN}role/x",
+                    "CreateDate": AT,
+                }
+                for _, n, _ in self._names()
+                for kind in (*ROLES, "somebody")
+            ]
+        }
+
+    def ListRoleTags(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"Tags": self._tags(asked["RoleName"], "Key", "Value")}
+
+    def ListRolePolicies(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"PolicyNames": ["one", "two"]}
+
+    def _network(self, asked: dict[str, Any], kind: str) -> dict[str, Any]:
+        (wanted,) = asked["Filters"]
+        found: list[dict[str, Any]] = []
+        for lab, _, ours in self._names():
+            tags = self._tags(lab, "Key", "Value") if lab else []
+            if not ours:
+                continue
+            if any(
+                wanted["Name"] == f"tag:{t['Key']}" and t["Value"] in wanted["Values"] for t in tags
+            ):
+                key, prefix = NETWORK[kind]
+                for number in (1, 2):
+                    found.append({key: f"{prefix}{lab}-{number}", "Tags": tags})
+                if kind == "SecurityGroups":
+                    found.append({key: "sg-default", "GroupName": "default", "Tags": tags})
+                if kind == "InternetGateways":
+                    for gateway in found:
+                        gateway["Attachments"] = [{"VpcId": f"vpc-{lab}-1"}]
+        return {kind: found}
+
+    def DescribeSecurityGroups(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return self._network(asked, "SecurityGroups")
+
+    def DescribeSubnets(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return self._network(asked, "Subnets")
+
+    def DescribeInternetGateways(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return self._network(asked, "InternetGateways")
+
+    def DescribeRouteTables(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return self._network(asked, "RouteTables")
+
+    def DescribeVpcs(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return self._network(asked, "Vpcs")
+
+
+def _page(config: Any, whole: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    """The page of ``whole`` that is asked for, as the service's own paging has it."""
+    at = int(asked.get(config["input_token"]) or 0)
+    items = whole[config["result_key"]]
+    page = {**whole, config["result_key"]: items[at : at + 1]}
+    more = at + 1 < len(items)
+    if more:
+        page[config["output_token"]] = str(at + 1)
+    if "more_results" in config:
+        page[config["more_results"]] = more
+    return page
+
+
+@pytest.fixture(scope="module")
+def one_account() -> Account:
+    return Account()
+
+
+@pytest.fixture
+def account(one_account: Account) -> Account:
+    return one_account.empty()
+
+
+def kinds(found: list[Leftover]) -> list[str]:
+    """The kinds that were found, each once, in their order."""
+    return list(dict.fromkeys(item.kind for item in found))
+
+
+def test_everything_of_a_lab_is_found(account: Account) -> None:
+    """should find each thing by name or tag, on whatever page, and say where it looked"""
+    account.has("demo-2")
+    account.has("demo")
+    looked_at, found = Sweeper(account.cloud).look("demo")
+    assert len(looked_at) == 8
+    assert kinds(found) == ORDER
+    assert {item.lab for item in found} == {"demo"}
+    assert not [item for item in found if "demo-2" in item.name.removesuffix("-demo-2")]
+    many = {kind: sum(item.kind == kind for item in found) for kind in ORDER}
+    assert many == dict.fromkeys(ORDER, 1) | {
+        **dict.fromkeys(ORDER[7:12], 2),
+        "role": len(ROLES),
+    }
+
+
+def test_another_labs_things_are_left_alone(account: Account) -> None:
+    """should not take a lab whose name begins the same for this one"""
+    account.has("demo-2")
+    account.has("de")
+    assert Sweeper(account.cloud).look("demo")[1] == []
+
+
+def test_all_labs_are_found_by_their_tags(account: Account) -> None:
+    """should find every lab's things without being told a name"""
+    account.has("other")
+    account.has("demo")
+    found = Sweeper(account.cloud).look(None)[1]
+    assert kinds(found) == ORDER
+    for lab in ("demo", "other"):
+        assert kinds([item for item in found if item.lab == lab]) == ORDER
+
+
+def test_a_name_alone_is_not_ours(account: Account) -> None:
+    """should leave alone what is called like a lab's but does not carry the project's tags"""
+    account.has("theirs", ours=False)
+    assert Sweeper(account.cloud).look(None)[1] == []
+
+
+def test_nothing_is_removed_by_looking(account: Account) -> None:
+    """should ask questions only"""
+    account.has("demo")
+    Sweeper(account.cloud).look("demo")
+    Sweeper(account.cloud).look(None)
+    assert [name for name, _ in account.calls if not name.startswith(("List", "Describe"))] == []
+
+
+def test_each_thing_tells_how_it_is_removed(account: Account) -> None:
+    """should give a command that names the thing"""
+    account.has("demo")
+    found = Sweeper(account.cloud).look("demo")[1]
+    for item in found:
+        assert item.command.startswith("aws ")
+        assert item.name in item.command
+    commands = {item.command for item in found}
+    assert "aws ec2 delete-vpc --vpc-id vpc-demo-1" in commands
+    assert "aws ec2 delete-security-group --group-id sg-demo-1" in commands
+
+
+REMOVALS = [
+    *("DeleteScheduleGroup", "DeleteStateMachine", "DeleteService"),
+    *("StopTask", "DeleteCluster", "DeregisterTaskDefinition", "DeleteTaskDefinitions"),
+    *("DeleteSecret", "DeleteLogGroup", "DeleteSecurityGroup", "DeleteSubnet"),
+    *("DetachInternetGateway", "DeleteInternetGateway", "DeleteRouteTable", "DeleteVpc"),
+    *("DeleteRolePolicy", "DeleteRole"),
+]
+
+
+def removals(account: Account) -> list[tuple[str, dict[str, Any]]]:
+    return [call for call in account.calls if not call[0].startswith(("List", "Describe"))]
+
+
+def test_things_are_removed_in_the_order_that_aws_allows(account: Account) -> None:
+    """should stop a service before its cluster, empty a VPC before it, a role of its policies"""
+    account.has("demo")
+    sweeper = Sweeper(account.cloud)
+    said: list[str] = []
+    found = sweeper.look("demo")[1]
+    sweeper.remove(found, said.append)
+    calls = removals(account)
+    assert list(dict.fromkeys(name for name, _ in calls)) == REMOVALS
+    assert said == [f"removed {item.kind} {item.name}" for item in found]
+    assert [p["PolicyName"] for n, p in calls if n == "DeleteRolePolicy"] == ["one", "two"] * 4
+    assert sum(name == "StopTask" for name, _ in calls) == 2
+    (secret,) = (params for name, params in calls if name == "DeleteSecret")
+    assert secret == {
+        "SecretId": "gateway-lab-demo/gateway-key",
+        "ForceDeleteWithoutRecovery": True,
+    }
+    (service,) = (params for name, params in calls if name == "DeleteService")
+    assert service["force"] is True
+
+
+def test_what_cannot_be_removed_keeps_nothing_else_from_it(account: Account) -> None:
+    """should tell it and go on"""
+    account.has("demo")
+    account.refused = {"DeleteCluster", "DeleteSecurityGroup"}
+    sweeper = Sweeper(account.cloud)
+    said: list[str] = []
+    sweeper.remove(sweeper.look("demo")[1], said.append)
+    assert list(dict.fromkeys(name for name, _ in removals(account))) == REMOVALS
+    refused = [line for line in said if line.startswith("not removed: ")]
+    assert len(refused) == 3
+    assert refused[0].startswith("not removed: removing cluster gateway-lab-demo: ")
+    assert "it is in use" in refused[0]
+    assert "removed vpc vpc-demo-2" in said
+
+
+@pytest.mark.parametrize("where", ["ListScheduleGroups", "DescribeClusters", "ListRoles"])
+def test_a_look_that_failed_is_told(account: Account, where: str) -> None:
+    """should not report a clean account where it could not look"""
+    account.refused = {where}
+    with pytest.raises(PermanentError, match="looking for "):
+        Sweeper(account.cloud).look("demo")
