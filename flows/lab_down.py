@@ -26,8 +26,8 @@ def lab_down(
     """Destroy a lab, then look in every service whether anything of it is left.
 
     Already gone is success. With another reason than "asked" the lab is only destroyed if that
-    reason still holds; ``of_run`` is the up that failed. ``purge`` also removes what labs share (images, state bucket) once no lab
-    has state.
+    reason still holds; ``of_run`` is the up that failed. ``purge`` also removes what labs share
+    (images, state bucket) once no lab has state.
     """
     settings = read_settings()
     with interruptible():
