@@ -1,0 +1,140 @@
+"""The workstation's questions to Prefect's server, put to a server of the test's own."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from lab import waiting
+from lab.errors import DeadlineError, InvalidInputError, PermanentError, TransientError
+from workstation import prefect
+from workstation.prefect import Api
+
+
+class Server(ThreadingHTTPServer):
+    """Gives the answers it was given, in that order; the last one again and again."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, Any]] = []
+        self.asked: list[tuple[str, str, Any]] = []
+        super().__init__(("127.0.0.1", 0), Handler)
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        body = json.loads(self.rfile.read(length)) if length else None
+        self.server.asked.append((self.command, self.path, body))
+        answers = self.server.answers
+        status, said = answers.pop(0) if len(answers) > 1 else answers[0]
+        content = b"" if said is None else json.dumps(said).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_POST = do_PATCH = do_GET  # noqa: N815
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    with Server() as made:
+        thread = threading.Thread(target=made.serve_forever, args=(0.01,))
+        thread.start()
+        monkeypatch.setenv("LAB_PREFECT_PORT", str(made.server_port))
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Pauses of a wait, which pass at once."""
+    slept: list[float] = []
+    monkeypatch.setitem(waiting.wait_for.__kwdefaults__, "sleep", slept.append)
+    monkeypatch.setitem(waiting.wait_for.__kwdefaults__, "clock", lambda: sum(slept))
+    return slept
+
+
+def test_a_busy_server_is_waited_out(server: Server, pauses: list[float]) -> None:
+    """should ask again while another writer is faster or the server has too much to do"""
+    server.answers = [(503, None), (429, None), (503, None), (200, {"id": "d"})]
+    with Api() as api:
+        assert api.deployment("lab-up/local") == {"id": "d"}
+    assert server.asked == [("GET", "/api/deployments/name/lab-up/local", None)] * 4
+    assert len(pauses) == 3
+
+
+def test_a_server_that_stays_busy_is_given_up(server: Server, pauses: list[float]) -> None:
+    """should end after a minute, and say what was waited for"""
+    server.answers = [(503, None)]
+    with Api() as api, pytest.raises(DeadlineError, match="Prefect server's answer"):
+        api.deployment("x/y")
+    assert sum(pauses) == pytest.approx(prefect.BUSY_SECONDS)
+
+
+def test_what_is_not_there_is_none(server: Server) -> None:
+    """should be None for the asker to judge, and an error where a run must be there"""
+    server.answers = [(404, {"detail": "no"})]
+    with Api() as api:
+        assert api.deployment("x/y") is None
+        assert api.artifact("labs") is None
+        assert api.runs() == []
+        assert api.schedules("x/y") == []
+        with pytest.raises(PermanentError, match="run r1 is gone"):
+            api.run("r1")
+        with pytest.raises(PermanentError, match="no deployment x/y"):
+            api.start_run("x/y", {}, [])
+
+
+@pytest.mark.parametrize("status", [409, 422])
+def test_a_refusal_has_the_servers_words(server: Server, status: int) -> None:
+    """should tell what Prefect says of the parameters"""
+    server.answers = [(200, {"id": "d"}), (status, {"detail": "ttl: too long"})]
+    with Api() as api, pytest.raises(InvalidInputError, match="ttl: too long"):
+        api.start_run("lab-up/local", {}, [])
+
+
+def test_a_broken_server_is_told(server: Server) -> None:
+    """should be worth another try, and name the question"""
+    server.answers = [(500, None)]
+    with Api() as api, pytest.raises(TransientError, match="500 to /flow_runs/r1"):
+        api.run("r1")
+
+
+def test_no_server_is_told(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+    """should be an error of ours, with what to do"""
+    server.shutdown()
+    server.server_close()
+    with Api() as api, pytest.raises(TransientError, match="does not answer") as caught:
+        api.run("r1")
+    assert "make demo" in caught.value.hint
+
+
+def test_a_run_is_made_once(server: Server, pauses: list[float]) -> None:
+    """should repeat a busy server's question with the same key, and use another for the next run"""
+    server.answers = [(200, {"id": "d"}), (503, None), (201, {"id": "r1"})]
+    with Api() as api:
+        assert api.start_run("lab-up/local", {"lab": "demo"}, ["t"]) == "r1"
+        (*_, (method, path, body), repeated) = server.asked
+        assert repeated == (method, path, body)
+        assert (method, path) == ("POST", "/api/deployments/d/create_flow_run")
+        assert body["parameters"] == {"lab": "demo"}
+        assert body["tags"] == ["t"]
+        assert body["state"] == {"type": "SCHEDULED"}
+        server.answers = [(200, {"id": "d"}), (201, {"id": "r2"})]
+        assert api.start_run("lab-up/local", {}, []) == "r2"
+    assert len(body["idempotency_key"]) >= 32
+    assert server.asked[-1][2]["idempotency_key"] != body["idempotency_key"]

@@ -1,0 +1,46 @@
+"""Which labs are chosen, which are reaped, and who waits for whom."""
+
+from __future__ import annotations
+
+import pytest
+
+from lab.adapters.lease import Holder
+from lab.errors import InvalidInputError
+from tasks.hold import wait_for_all, wait_for_none, wait_for_others
+from tasks.reap import to_reap
+from tasks.survey import LabSeen, LabState, choose
+
+SEEN = [LabSeen(lab=state.value.replace(" ", "-"), state=state, why="so") for state in LabState]
+
+
+def holder(doing: str) -> Holder:
+    return Holder(doing=doing, run="r", host="h", since="2030-01-31T12:00:00Z")
+
+
+def test_all_labs_or_one_are_chosen() -> None:
+    """should be all where none is named, and none is no error"""
+    assert choose(SEEN, None) == SEEN
+    assert choose(SEEN, "up") == [SEEN[0]]
+    assert choose([], None) == []
+
+
+@pytest.mark.parametrize(("seen", "known"), [(SEEN[:2], "up, no-task"), ([], "none")])
+def test_a_lab_that_is_not_there_is_told(seen: list[LabSeen], known: str) -> None:
+    """should name the labs that there are"""
+    with pytest.raises(InvalidInputError) as caught:
+        choose(seen, "demo")
+    assert caught.value.message == f"there is no lab 'demo'; labs: {known}"
+
+
+def test_only_the_expired_and_the_forgotten_are_reaped() -> None:
+    """should never take a lab that has an end to come, also where no task of it runs"""
+    assert [s.state for s in to_reap(SEEN)] == [LabState.EXPIRED, LabState.ORPHANED]
+
+
+def test_a_second_up_is_refused_and_others_are_waited_for() -> None:
+    """should wait for a run that does something else, not for one that does the same"""
+    patience = wait_for_others("lab-up")
+    assert patience(holder("lab-up")) == 0
+    assert patience(holder("lab-down")) > 600
+    assert wait_for_all(holder("lab-up")) > 600
+    assert wait_for_none(holder("lab-down")) == 0
