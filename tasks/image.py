@@ -63,7 +63,8 @@ def build_image(settings: Settings, checked: Checked, image: ImagePlan) -> bool:
     if image.pushed_digest:
         log(f"{image.reference} is in the registry: nothing to build")
         return False
-    if docker.has_image(docker.connect(), image.reference):
+    labels = {"gateway-lab.base": image.base_source, "gateway-lab.inputs": image.tag}
+    if docker.has_image(docker.connect(), image.reference, labels):
         log(f"{image.reference} is on this machine: nothing to build")
         return False
     cache = settings.home / "wheels"
@@ -77,7 +78,7 @@ def build_image(settings: Settings, checked: Checked, image: ImagePlan) -> bool:
             context,
             base_reference=image.base_reference,
             architecture=checked.architecture,
-            labels={"gateway-lab.base": image.base_source},
+            labels=labels,
         )
         output = _LineLog(log, settings.build_deadline.total_seconds())
         try:

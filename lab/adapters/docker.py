@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import docker
@@ -26,13 +26,13 @@ def connect() -> docker.DockerClient:
     return client
 
 
-def has_image(client: docker.DockerClient, reference: str) -> bool:
-    """Whether the engine holds ``reference``."""
+def has_image(client: docker.DockerClient, reference: str, labels: Mapping[str, str]) -> bool:
+    """Whether the engine holds ``reference`` with these labels: a name alone proves nothing."""
     try:
-        client.images.get(reference)
+        found = client.images.get(reference)
     except ImageNotFound:
         return False
-    return True
+    return labels.items() <= found.labels.items()
 
 
 def push(
