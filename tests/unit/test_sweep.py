@@ -143,7 +143,9 @@ class Account:
             for _, n, _ in self._names()
             if n in wanted
         ]
-        return {"clusters": [*found, {"clusterName": "gateway-lab-gone", "status": "INACTIVE"}]}
+        # A cluster that was deleted is told of for a while.
+        gone = [{**cluster, "status": "INACTIVE"} for cluster in found]
+        return {"clusters": [*found, *gone]}
 
     def ListServices(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         cluster = asked["cluster"]
