@@ -28,12 +28,12 @@ def wait_for_all(_: Holder) -> float:
 
 
 def wait_for_others(doing: str) -> Callable[[Holder], float]:
-    """Wait for runs that do something else; be refused at once by one that does the same."""
+    """Wait for runs that do something else; be refused by a living one that does the same."""
     return lambda holder: 0.0 if holder.doing == doing else PATIENCE
 
 
 def wait_for_none(_: Holder) -> float:
-    """Be refused at once by whoever holds the lab."""
+    """Be refused by whoever holds the lab and is alive."""
     return 0.0
 
 
@@ -65,7 +65,7 @@ def hold_lab(
         since=to_rfc3339(now()),
     )
     with lease.hold_lab(
-        cloud,
+        cloud.in_a_hurry(),
         place.bucket,
         lab,
         holder,

@@ -150,15 +150,20 @@ class Rollout:
 class Cloud:
     """Everything the project asks of AWS. May be shared between threads."""
 
-    def __init__(self, session: boto3.Session) -> None:
+    def __init__(self, session: boto3.Session, *, attempts: int = 5, timeout: float = 60) -> None:
+        """``attempts`` and ``timeout`` (seconds) bound each call."""
         self._session = session
         self._making = threading.Lock()
         self._config = Config(
-            retries={"mode": "standard", "max_attempts": 5},
-            connect_timeout=10,
-            read_timeout=60,
+            retries={"mode": "standard", "max_attempts": attempts},
+            connect_timeout=min(10, timeout),
+            read_timeout=timeout,
             user_agent_extra=names.PROJECT,
         )
+
+    def in_a_hurry(self) -> Cloud:
+        """The same cloud, for calls whose answer is worth nothing after ten seconds."""
+        return Cloud(self._session, attempts=2, timeout=5)
 
     def client(self, service: str) -> Any:
         """A boto3 client, for adapters that ask what this one does not."""

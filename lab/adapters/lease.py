@@ -200,7 +200,7 @@ class _Keeper:
                     self._bucket, self._key, _body(self._holder, self._renewals), self._etag
                 )
                 etag = etag or self._still_ours()
-            except LabError as error:
+            except Exception as error:  # whatever it is, the renewing must go on
                 self._log(f"the lease could not be renewed yet: {error}")
                 # Others take over after LEASE_SECONDS; be gone before they do.
                 if self._clock() - self._renewed < LEASE_SECONDS - self._every:
