@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -27,6 +28,11 @@ def stack() -> Iterator[Stack]:
     def log(text: str) -> None:
         sys.stderr.write(f"· {text}\n")
 
+    # The cloud's own stop soon after the end, and notices to where a test can hear them.
+    os.environ |= {
+        "LAB_STOP_GRACE": "PT1M",
+        "LAB_NOTIFY_BLOCK": "custom-webhook/gateway-lab-tests",
+    }
     ran_before = localcloud.is_answering()
     set_up("local", log)
     with environment_of("local", LOCAL_CREDENTIALS):
