@@ -7,7 +7,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 LAB ?= demo
 
-.PHONY: help demo down env labs check test lock venv
+.PHONY: help demo down env labs check test screenshots lock venv
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ check: venv ## Lint, types, layering, unit tests
 
 test: check ## Everything, the local cloud included
 	@$(RUN) -m pytest tests --ignore tests/unit
+
+screenshots: venv ## Take the README's pictures anew, from the browser tests
+	@SCREENSHOTS=$(CURDIR)/docs/images $(RUN) -m pytest -q tests/ui
 
 # The environment that runs the project carries the locker's own pin in bootstrap.lock.
 LOCK := $(VENV)/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock"
