@@ -27,12 +27,6 @@ OWNER = "trainer"
 UP_MS = 300_000
 
 
-@pytest.fixture(scope="module")
-def shared() -> dict[str, str]:
-    """What one test leaves for the next: the run that it started."""
-    return {}
-
-
 def test_deployments_and_their_schedules(ui: PrefectUi) -> None:
     """should open the newer UI, with each flow of a target and when it runs by itself."""
     ui.open_home()
@@ -119,9 +113,9 @@ def test_the_form_knows_the_least_memory(ui: PrefectUi) -> None:
     expect(ui.page).to_have_url(re.compile(r"/run(\?|$)"))
 
 
-def test_a_lab_comes_up_from_the_form(ui: PrefectUi, stack: Stack, shared: dict[str, str]) -> None:
-    """should show the run under way: its tasks in words, and as a graph that grows."""
-    run = shared["up"] = start(ui, stack, LAB)
+def test_a_lab_comes_up_from_the_form(ui: PrefectUi, stack: Stack) -> None:
+    """should show the run under way: its tasks in words and as a graph, then its artifacts."""
+    run = start(ui, stack, LAB)
     expect(title(ui, LAB)).to_be_visible()
     expect(ui.state("Running")).to_be_visible()
     ui.page.get_by_role("tab", name="Task Runs").click()
@@ -131,14 +125,15 @@ def test_a_lab_comes_up_from_the_form(ui: PrefectUi, stack: Stack, shared: dict[
         tasks.filter(has_text=f"schedule-end-{LAB}").filter(has_text="Completed")
     ).to_be_visible()
     expect(ui.page.get_by_text(re.compile(r"\(.*\d Running.*\)"))).to_be_visible()
-    early = until(lambda: (seen := ui.graph_pixels()) > 1000 and seen, 30, "tasks in the graph")
+    until(lambda: ui.graph_pixels() > 1000, 30, "tasks in the graph")
     ui.picture("running")
 
     expect(ui.state("Completed")).to_be_visible(timeout=UP_MS)
     expect(tasks.filter(has_text="validate-bedrock-titan-lite")).to_contain_text("Completed")
     ui.open_run(run, "Artifacts")
-    expect(ui.page.get_by_text(names.artifact_key(LAB, "models"))).to_be_visible()
-    until(lambda: ui.graph_pixels() > early, 30, "more tasks in the graph")
+    for what in ("endpoint", "models", "stages"):
+        expect(ui.page.get_by_text(names.artifact_key(LAB, what), exact=True).first).to_be_visible()
+    until(lambda: ui.graph_pixels() > 1000, 30, "tasks in the graph")
     ui.picture("completed")
 
 
