@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -168,10 +169,23 @@ def _kill_group(child: subprocess.Popen[str]) -> None:
         return
 
 
-def _end_with_us() -> list[str]:
-    """A wrapper that interrupts the child if we are killed before we can do it ourselves."""
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "INT", "--"] if setpriv else []
+@cache
+def _end_with_us() -> tuple[str, ...]:
+    """Wrappers that let the child hear an interrupt, also if we are killed before we can send it.
+
+    A job started in the background ignores interrupts, and so would every child of it.
+    """
+    wrappers: list[str] = []
+    hear = ("env", "--default-signal=INT")
+    if shutil.which("env") and _works(*hear, "true"):
+        wrappers += hear
+    if shutil.which("setpriv"):
+        wrappers += ("setpriv", "--pdeathsig", "INT", "--")
+    return tuple(wrappers)
+
+
+def _works(*argv: str) -> bool:
+    return subprocess.run(argv, capture_output=True, check=False).returncode == 0
 
 
 class _Pump:

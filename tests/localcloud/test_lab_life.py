@@ -162,7 +162,8 @@ def test_an_interrupted_up_is_cancelled_and_can_be_run_again(stack: Stack) -> No
     lab = "halfway"
     stack.made.add(lab)
     demo = subprocess.Popen(
-        [sys.executable, "demo.py", "--lab", lab, "--ttl", "20m"],
+        # A terminal's command hears Ctrl-C, though the tests themselves may run in the background.
+        ["env", "--default-signal=INT", sys.executable, "demo.py", "--lab", lab, "--ttl", "20m"],
         cwd=ROOT,
         env=stack.environment,
         stdout=subprocess.PIPE,
