@@ -147,9 +147,14 @@ def _endpoint_text(report: LabReport) -> str:
 |---|---|
 | Base URL | `{report.endpoint}/v1` |
 | Models | {answered} of {len(report.models)} answered |
-| Destroyed at | {end} |
-| Image | `{report.image}` |
-{_how_to_call(report.lab, report.endpoint, [m.alias for m in report.models])}"""
+| Ends | {end} |
+{_how_to_call(report.lab, report.endpoint, [m.alias for m in report.models])}
+Image:
+
+```text
+{report.image}
+```
+"""
 
 
 def _how_to_call(lab: str, endpoint: str | None, models: list[str]) -> str:
