@@ -52,7 +52,8 @@ def test_refuses_a_region_that_aws_does_not_have(monkeypatch: pytest.MonkeyPatch
 
 def test_refuses_where_no_engine_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """should say what to start"""
-    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    # A port of this machine where nothing listens.
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
     with pytest.raises(PermanentError, match="no Docker engine answers") as refused:
         docker.connect()
     assert "DOCKER_HOST" in refused.value.hint
