@@ -126,9 +126,9 @@ def test_a_second_up_builds_and_replaces_nothing(live: Stack) -> None:
 def test_a_broken_image_is_told_and_the_old_version_still_serves(live: Stack) -> None:
     """should fail at the rollout with the container's words, and leave the old task serving."""
     before = live.task_arn(LAB)
-    tag = _push_broken_image(live, ["bedrock-titan"])
+    tag = _push_broken_image(live, ["bedrock-titan-lite"])
     try:
-        ended = live.up(LAB, models=["bedrock-titan"])
+        ended = live.up(LAB, models=["bedrock-titan-lite"])
     finally:
         live.session().client("ecr").batch_delete_image(
             repositoryName=names.repository_name(), imageIds=[{"imageTag": tag}]
@@ -144,7 +144,7 @@ def test_a_broken_image_is_told_and_the_old_version_still_serves(live: Stack) ->
 
 def test_after_a_failed_up_the_lab_can_be_brought_up_again(live: Stack) -> None:
     """should build the image anew, though the engine has pulled the broken one under its tag."""
-    ended = live.up(LAB, models=["bedrock-titan"])
+    ended = live.up(LAB, models=["bedrock-titan-lite"])
     assert ended.code == 0, ended.said
     assert live.report(LAB).image_built
 
@@ -215,13 +215,16 @@ def _answers(live: Stack) -> bool:
     assert task is not None
     client = OpenAI(base_url=f"http://{task.address}:4000/v1", api_key=key)
     answer = client.chat.completions.create(
-        model="bedrock-titan", messages=[{"role": "user", "content": "Still there?"}]
+        model="bedrock-titan-lite", messages=[{"role": "user", "content": "Still there?"}]
     )
     return bool(answer.choices[0].message.content)
 
 
 def _push_broken_image(stack: Stack, aliases: list[str]) -> str:
-    """Put an image that dies at once under the tag that these models' image would have."""
+    """Put an image that dies at once under the tag that these models' image would have.
+
+    Tags are immutable: the models must be a set that no other test brings up.
+    """
     client = docker.from_env()
     base = ensure_base_image(client, "x86_64", public_reference=None, log=lambda _: None)
     config = litellm_config(load_catalog(Settings().catalog_path).choose(aliases))
