@@ -129,7 +129,8 @@ def test_a_lab_comes_up_from_the_form(ui: PrefectUi, stack: Stack) -> None:
     ui.picture("running")
 
     expect(ui.state("Completed")).to_be_visible(timeout=UP_MS)
-    expect(tasks.filter(has_text="validate-bedrock-titan-lite")).to_contain_text("Completed")
+    asked = tasks.filter(has_text="validate-bedrock-titan-lite")
+    expect(asked.filter(has_text="Completed")).to_be_visible()
     ui.open_run(run, "Artifacts")
     for what in ("endpoint", "models", "stages"):
         expect(ui.page.get_by_text(names.artifact_key(LAB, what), exact=True).first).to_be_visible()
