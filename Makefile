@@ -7,7 +7,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 LAB ?= demo
 
-.PHONY: help demo down env labs check test screenshots lock venv
+.PHONY: help demo down env labs check test test-ends screenshots lock venv
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,8 +41,11 @@ check: venv ## Lint, types, layering, unit tests
 	@$(VENV)/bin/lint-imports
 	@$(RUN) -m pytest -q tests/unit
 
-test: check ## Everything, the local cloud included
-	@$(RUN) -m pytest tests --ignore tests/unit
+test: check ## Everything but the two below: Terraform and the local cloud included
+	@$(RUN) -m pytest tests/terraform tests/localcloud
+
+test-ends: venv ## The ends of a lab, whatever breaks: a quarter of an hour on the local cloud
+	@$(RUN) -m pytest tests/ends
 
 screenshots: venv ## Take the README's pictures anew, from the browser tests
 	@SCREENSHOTS=$(CURDIR)/docs/images $(RUN) -m pytest -q tests/ui
