@@ -18,6 +18,7 @@ from openai import OpenAI
 from lab import image as recipe
 from lab import names
 from lab.adapters.base_image import ensure_base_image
+from lab.adapters.sweep import Sweeper
 from lab.catalog import load_catalog
 from lab.render import litellm_config
 from lab.report import Verdict
@@ -197,7 +198,7 @@ def test_down_leaves_nothing_and_may_be_repeated(live: Stack) -> None:
     """should destroy the lab, say what was looked at, cancel its end, and succeed once more."""
     ended = live.down(LAB)
     assert ended.code == 0, ended.said
-    _, left = live.cloud().leftovers(LAB)
+    _, left = Sweeper(live.cloud()).look(LAB)
     assert left == []
     assert LAB not in live.cloud().list_labs(live.bucket)
     assert _scheduled_ends(LAB) == []
