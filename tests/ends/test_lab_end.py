@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 import docker
 import httpx
 import pytest
+from docker.models.containers import Container
 
 from lab import names
 from lab.settings import Settings
@@ -130,8 +132,8 @@ def test_a_replaced_spot_task_has_a_new_endpoint(live: Stack) -> None:
     before = variable(names.variable(LAB, "endpoint"))
     assert before.startswith("http://")
     old = live.task_arn(LAB)
-    kill_task(LAB)
-    wait_until(lambda: live.task_arn(LAB) not in (None, old), 120, "a new task")
+    with killed_task(LAB):
+        wait_until(lambda: live.task_arn(LAB) not in (None, old), 120, "a new task")
     guard(live, "lab-watch/local")
     after = variable(names.variable(LAB, "endpoint"))
     assert after != before
@@ -374,12 +376,28 @@ def report_of(lab: str) -> Path | None:
     return path if path.exists() else None
 
 
-def kill_task(lab: str) -> None:
+@contextmanager
+def killed_task(lab: str) -> Iterator[None]:
+    """Kill the lab's task; within the block nobody else gets its address, as on AWS."""
+    engine = docker.from_env()
+    task = container_of(lab)
+    ((network, end),) = task.attrs["NetworkSettings"]["Networks"].items()
+    idle = ["-c", "import signal; signal.pause()"]
+    holder = engine.containers.run(task.image, idle, entrypoint=["python3"], detach=True)
+    try:
+        engine.networks.get(network).disconnect(task, force=True)
+        engine.networks.get(network).connect(holder, ipv4_address=end["IPAddress"])
+        task.kill()
+        yield
+    finally:
+        holder.remove(force=True)
+
+
+def container_of(lab: str) -> Container:
     name = names.resource_name(lab)
     for container in docker.from_env().containers.list():
         if name in json.dumps(container.labels) or name in json.dumps(container.attrs["Config"]):
-            container.kill()
-            return
+            return container
     raise AssertionError(f"no container of {lab} runs")
 
 

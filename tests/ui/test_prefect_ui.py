@@ -24,6 +24,8 @@ from workstation import prefect
 LAB = "uirun"
 CANCELLED = "uicancel"
 OWNER = "trainer"
+# A worker's process imports Prefect before its flow runs.
+START_MS = 120_000
 UP_MS = 300_000
 
 
@@ -116,8 +118,8 @@ def test_the_form_knows_the_least_memory(ui: PrefectUi) -> None:
 def test_a_lab_comes_up_from_the_form(ui: PrefectUi, stack: Stack) -> None:
     """should show the run under way: its tasks in words and as a graph, then its artifacts."""
     run = start(ui, stack, LAB)
-    expect(title(ui, LAB)).to_be_visible()
-    expect(ui.state("Running")).to_be_visible()
+    expect(title(ui, LAB)).to_be_visible(timeout=START_MS)
+    expect(ui.state("Running")).to_be_visible(timeout=START_MS)
     ui.page.get_by_role("tab", name="Task Runs").click()
     tasks = ui.page.get_by_role("tabpanel", name="Task Runs").get_by_role("listitem")
     expect(tasks.filter(has_text=f"provision-{LAB}").filter(has_text="Running")).to_be_visible()
