@@ -6,6 +6,7 @@ Everything that starts a long child goes through :func:`run_child`.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,8 +26,10 @@ from lab.errors import DeadlineError, InterruptedWorkError, PermanentError
 #: How long a child may take to end by itself after the first signal (Terraform finishes the calls
 #: under way and releases its lock), in seconds. Prefect gives a cancelled flow 30.
 GRACE = 25.0
+#: What a child may still write after our death; more than this would stop it.
+PIPE_BYTES = 1 << 20
 
-_running: set[subprocess.Popen[str]] = set()
+_running: set[subprocess.Popen[bytes]] = set()
 _lock = threading.Lock()
 _interrupted = threading.Event()
 
@@ -62,21 +65,25 @@ def run_child(
     with _lock:
         if _interrupted.is_set():
             raise InterruptedWorkError(f"{name} was not started: the run is ending")
-        child = subprocess.Popen(
-            [*_end_with_us(), *argv],
-            cwd=cwd,
-            env=None if env is None else dict(env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
+        (out_end, child_out), (err_end, child_err) = _roomy_pipe(), _roomy_pipe()
+        try:
+            child = subprocess.Popen(
+                [*_end_with_us(), *argv],
+                cwd=cwd,
+                env=None if env is None else dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=child_out,
+                stderr=child_err,
+                # The child reads nothing. It holds these ends so that, should we be killed, its
+                # last words break no pipe: that would kill Terraform with its lock in its hands.
+                pass_fds=(out_end.fileno(), err_end.fileno()),
+                start_new_session=True,
+            )
+        finally:
+            os.close(child_out)
+            os.close(child_err)
         _running.add(child)
-    assert child.stdout is not None
-    assert child.stderr is not None
-    out, err = _Pump(child.stdout, on_stdout), _Pump(child.stderr, on_stderr)
+    out, err = _Pump(out_end, on_stdout), _Pump(err_end, on_stderr)
     try:
         try:
             code = _await_end(child, deadline)
@@ -97,7 +104,7 @@ def run_child(
             _running.discard(child)
 
 
-def _await_end(child: subprocess.Popen[str], deadline: float) -> int:
+def _await_end(child: subprocess.Popen[bytes], deadline: float) -> int:
     """The exit code of ``child``; TimeoutExpired after ``deadline`` seconds.
 
     A child that was interrupted has GRACE seconds from then on, and is not signalled again: a
@@ -114,7 +121,7 @@ def _await_end(child: subprocess.Popen[str], deadline: float) -> int:
                 raise
 
 
-def _leave_grace(child: subprocess.Popen[str]) -> int:
+def _leave_grace(child: subprocess.Popen[bytes]) -> int:
     try:
         return child.wait(timeout=GRACE)
     except subprocess.TimeoutExpired:
@@ -122,7 +129,7 @@ def _leave_grace(child: subprocess.Popen[str]) -> int:
         return child.wait()
 
 
-def end_process(child: subprocess.Popen[str]) -> None:
+def end_process(child: subprocess.Popen[bytes]) -> None:
     """End ``child`` and its group: SIGINT, GRACE seconds, SIGKILL. Safe on an ended child."""
     if child.poll() is None:
         child.send_signal(signal.SIGINT)
@@ -162,7 +169,7 @@ def interruptible() -> Iterator[None]:
         raise
 
 
-def _kill_group(child: subprocess.Popen[str]) -> None:
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
     try:
         os.killpg(child.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
@@ -182,6 +189,14 @@ def _end_with_us() -> tuple[str, ...]:
     if shutil.which("setpriv"):
         wrappers += ("setpriv", "--pdeathsig", "INT", "--")
     return tuple(wrappers)
+
+
+def _roomy_pipe() -> tuple[IO[str], int]:
+    """A pipe's reading end as text, and its writing end: room for what nobody reads any more."""
+    reading, writing = os.pipe()
+    with suppress(OSError):
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    return os.fdopen(reading, encoding="utf-8", errors="replace"), writing
 
 
 def _works(*argv: str) -> bool:

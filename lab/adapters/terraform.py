@@ -11,15 +11,18 @@ import json
 import os
 import re
 import shutil
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from python_terraform import IsFlagged, Terraform
 
-from lab.adapters.process import Finished, run_child
+from lab.adapters.process import Finished, process_alive, run_child
+from lab.durations import now, to_rfc3339
 from lab.errors import InterruptedWorkError, LabError, PermanentError, TransientError
 
 MIN_VERSION = (1, 11, 0)
@@ -34,6 +37,10 @@ _TRANSIENT = re.compile(
     r"acquiring the state lock|conflictexception|operationaborted|dependencyviolation",
     re.IGNORECASE,
 )
+
+
+#: Seconds to wait for the state's lock, time after time; between them a dead run's lock is broken.
+_LOCK_PATIENCE = (10, 60, 60)
 
 
 class TerraformError(LabError):
@@ -87,6 +94,70 @@ def cli_environment(home: Path) -> dict[str, str]:
     return environment
 
 
+@dataclass(frozen=True)
+class StateLock:
+    """A held lock as Terraform tells of it. ``who`` is ``user@host``."""
+
+    id: str
+    operation: str
+    who: str
+    created: datetime
+
+    def __str__(self) -> str:
+        return f"{self.operation} by {self.who} at {to_rfc3339(self.created)}"
+
+    def is_abandoned(self, data: Path, deadline: timedelta) -> bool:
+        """Whether nobody can still hold it.
+
+        So it is when it was taken on this machine and no Terraform works here on the state that
+        ``data`` belongs to; of another machine, when it is twice as old as ``deadline``, which no
+        Terraform of ours outlives.
+        """
+        if self.who.rpartition("@")[2] == socket.gethostname():
+            return not _terraform_works(data)
+        return now() - self.created > 2 * deadline
+
+
+def read_lock(said: str) -> StateLock | None:
+    """The lock that Terraform's message ``said`` tells of; ``None`` if it is about no lock."""
+    if "acquiring the state lock" not in said:
+        return None
+    found = dict(re.findall(r"^\s*(ID|Operation|Who|Created):\s+(.+?)\s*$", said, re.MULTILINE))
+    try:
+        created = datetime.strptime(found["Created"][:19], "%Y-%m-%d %H:%M:%S")
+        return StateLock(
+            id=found["ID"],
+            operation=found["Operation"].removeprefix("OperationType").lower(),
+            who=found["Who"],
+            created=created.replace(tzinfo=UTC),
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def _terraform_works(data: Path) -> bool:
+    """Whether a Terraform on this machine may work on the state of ``data``.
+
+    One whose environment is not to be read, or that a person has started, may.
+    """
+    proc = Path("/proc")
+    if not proc.is_dir():
+        return True
+    for process in proc.glob("[0-9]*"):
+        try:
+            if (process / "comm").read_text(encoding="utf-8").strip() != "terraform":
+                continue
+            environment = (process / "environ").read_bytes().split(b"\0")
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return process_alive(int(process.name))
+        theirs = [e.partition(b"=")[2] for e in environment if e.startswith(b"TF_DATA_DIR=")]
+        if theirs in ([], [os.fsencode(data.resolve())]) and process_alive(int(process.name)):
+            return True
+    return False
+
+
 class TerraformRoot(Terraform):  # type: ignore[misc]
     """One root module with one state: ``up``, ``down`` and ``outputs`` of it.
 
@@ -122,25 +193,33 @@ class TerraformRoot(Terraform):  # type: ignore[misc]
         """
         self._prepare()
         self._outputs = {}
-        self.cmd(
-            "apply",
-            var=dict(variables),
-            auto_approve=IsFlagged,
-            lock_timeout="120s",
-            json=IsFlagged,
-        )
+        self._change("apply", variables)
         return dict(self._outputs)
 
     def down(self, variables: Mapping[str, Any]) -> None:
         """Destroy everything in the state. An empty state is success. Raises TerraformError."""
         self._prepare()
-        self.cmd(
-            "destroy",
-            var=dict(variables),
-            auto_approve=IsFlagged,
-            lock_timeout="120s",
-            json=IsFlagged,
-        )
+        self._change("destroy", variables)
+
+    def _change(self, verb: str, variables: Mapping[str, Any]) -> None:
+        """Apply or destroy once the state's lock is free; one that a dead run left is broken."""
+        for number, patience in enumerate(_LOCK_PATIENCE, 1):
+            try:
+                self.cmd(
+                    verb,
+                    var=dict(variables),
+                    auto_approve=IsFlagged,
+                    lock_timeout=f"{patience}s",
+                    json=IsFlagged,
+                )
+                return
+            except TransientTerraformError as error:
+                lock = read_lock(error.message)
+                if lock is None or number == len(_LOCK_PATIENCE):
+                    raise
+                if lock.is_abandoned(self._data, self._deadline):
+                    self._log(f"breaking the state's lock: {lock} has left it behind")
+                    self._run(["terraform", "force-unlock", "-force", lock.id], "force-unlock")
 
     def _prepare(self) -> None:
         """Initialise once per module, lock file and backend: each init hashes the provider."""
@@ -163,19 +242,21 @@ class TerraformRoot(Terraform):  # type: ignore[misc]
 
     def cmd(self, cmd: str, *args: str, **options: Any) -> tuple[int, str, str]:
         """Run ``terraform cmd``: lines to the log as they come, TerraformError on failure."""
-        argv = self.generate_cmd_string(cmd, *args, input=False, **options)
-        self._diagnostics = []
         try:
-            done = run_child(
-                argv,
-                cwd=self._module,
-                env=self._environment,
-                deadline=self._deadline.total_seconds(),
-                on_stdout=self._hear,
-                on_stderr=lambda line: self._log(f"terraform: {line}") if line.strip() else None,
-            )
+            return self._run(self.generate_cmd_string(cmd, *args, input=False, **options), cmd)
         finally:
             self.temp_var_files.clean_up()
+
+    def _run(self, argv: list[str], cmd: str) -> tuple[int, str, str]:
+        self._diagnostics = []
+        done = run_child(
+            argv,
+            cwd=self._module,
+            env=self._environment,
+            deadline=self._deadline.total_seconds(),
+            on_stdout=self._hear,
+            on_stderr=lambda line: self._log(f"terraform: {line}") if line.strip() else None,
+        )
         if done.code != 0:
             raise self._error(cmd, done)
         return done.code, done.stdout, done.stderr

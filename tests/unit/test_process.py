@@ -208,9 +208,10 @@ def test_a_failed_task_does_not_interrupt_the_others() -> None:
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not on this machine")
 def test_child_is_interrupted_when_we_are_killed(tmp_path: Path) -> None:
-    """should reach the child by a signal even where no code of ours can run any more"""
+    """should let it end gracefully, its last words included, though no code of ours runs"""
+    last_words = f"echo stopping; echo stopping >&2; echo > {tmp_path}/told; exit"
     script = (
-        f"trap 'echo > {tmp_path}/told; exit' INT; echo $$ > {tmp_path}/draft;"
+        f"trap '{last_words}' INT; echo $$ > {tmp_path}/draft;"
         f"mv {tmp_path}/draft {tmp_path}/pid; while :; do sleep 0.02; done"
     )
     code = (

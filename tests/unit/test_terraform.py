@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import socket
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from lab.adapters.terraform import (
     cli_environment,
     terraform_version,
 )
+from lab.durations import now
 from lab.errors import DeadlineError, InterruptedWorkError, PermanentError, is_transient
 
 LONG = timedelta(seconds=30)
@@ -43,6 +47,9 @@ with (here / "calls").open("a") as calls:
 if verb == "version":
     print((here / "version").read_text())
     sys.exit()
+if verb == "force-unlock":
+    for held in "apply", "destroy":
+        (here / held).unlink(missing_ok=True)
 script = here / verb
 if script.exists():
     code, _, lines = script.read_text().partition("\\n")
@@ -210,7 +217,7 @@ def test_runs_unattended_in_its_module(
     root = make()
     (root.up if verb == "apply" else root.down)({})
     (call,) = stand_in.calls(verb)
-    assert {"-auto-approve", "-input=false", "-json", "-lock-timeout=120s"} <= set(call["argv"])
+    assert {"-auto-approve", "-input=false", "-json", "-lock-timeout=10s"} <= set(call["argv"])
     assert Path(call["cwd"]) == module
     assert call["env"]["TF_IN_AUTOMATION"] == "1"
 
@@ -250,6 +257,70 @@ def test_initialises_once(make: Make, stand_in: StandIn) -> None:
     (call,) = stand_in.calls("init")
     assert "-backend-config=bucket=state" in call["argv"]
     assert {"-reconfigure", "-lockfile=readonly"} <= set(call["argv"])
+
+
+def locked(who: str, created: datetime) -> str:
+    """Terraform's diagnostic for a held lock."""
+    return diagnostic(
+        "Error acquiring the state lock",
+        "Error message: PreconditionFailed\nLock Info:\n"
+        "  ID:        30097db1-0442-b3f2-3659-2b5a\n"
+        "  Path:      state/labs/demo/terraform.tfstate\n"
+        "  Operation: OperationTypeApply\n"
+        f"  Who:       {who}\n"
+        "  Version:   1.11.4\n"
+        f"  Created:   {created:%Y-%m-%d %H:%M:%S}.123456789 +0000 UTC\n"
+        "  Info:      \n",
+    )
+
+
+HERE = f"root@{socket.gethostname()}"
+
+
+@pytest.mark.parametrize("verb", ["apply", "destroy"])
+@pytest.mark.parametrize(
+    ("who", "age"), [(HERE, timedelta()), ("root@elsewhere", 2 * LONG + timedelta(seconds=5))]
+)
+def test_a_lock_that_a_dead_run_left_is_broken(
+    make: Make, stand_in: StandIn, verb: str, who: str, age: timedelta
+) -> None:
+    """should break it by its ID, say whose it was, and go on"""
+    stand_in.does(verb, 1, locked(who, now() - age))
+    root = make()
+    (root.up if verb == "apply" else root.down)({})
+    (call,) = stand_in.calls("force-unlock")
+    assert call["argv"] == ["force-unlock", "-force", "30097db1-0442-b3f2-3659-2b5a"]
+    assert len(stand_in.calls(verb)) == 2
+    assert any("breaking the state's lock: apply by root@" in said for said in stand_in.log)
+
+
+def test_a_lock_of_another_machine_is_left_alone(make: Make, stand_in: StandIn) -> None:
+    """should wait for it, and fail with what may pass"""
+    stand_in.does("apply", 1, locked("root@elsewhere", now() - LONG))
+    with pytest.raises(TransientTerraformError, match="acquiring the state lock"):
+        make().up({})
+    assert stand_in.calls("force-unlock") == []
+
+
+@pytest.mark.parametrize("data", ["data", None, "other"])
+def test_a_terraform_that_works_on_the_state_keeps_its_lock(
+    make: Make, stand_in: StandIn, tmp_path: Path, data: str | None
+) -> None:
+    """should spare the lock of our other run and of a person's, not of another lab's run"""
+    stand_in.does("apply", 1, locked(HERE, now()))
+    program = tmp_path / "terraform"
+    shutil.copy(str(shutil.which("sleep")), program)
+    env = {"TF_DATA_DIR": str(tmp_path / data)} if data else {}
+    with subprocess.Popen([program, "60"], env=env) as works:
+        try:
+            if data == "other":
+                make().up({})
+            else:
+                with pytest.raises(TransientTerraformError, match="acquiring the state lock"):
+                    make().up({})
+        finally:
+            works.kill()
+    assert len(stand_in.calls("force-unlock")) == (1 if data == "other" else 0)
 
 
 @pytest.mark.parametrize("changed", ["backend", "lock", "data", "module"])
