@@ -32,9 +32,11 @@ def lab_down(
     settings = read_settings()
     with interruptible():
         place = locate(settings)
-        with hold_lab(lab, settings, place, "lab-down"):
-            if reason_holds(lab, settings, place, reason, of_run):
-                take_down(lab, settings, place)
+        # Asked twice: who need not come does not wait for the lab, and much may happen meanwhile.
+        if reason_holds(lab, settings, place, reason, of_run):
+            with hold_lab(lab, settings, place, "lab-down"):
+                if reason_holds(lab, settings, place, reason, of_run):
+                    take_down(lab, settings, place)
         if purge:
             purge_foundation(settings, place)
 
