@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -67,6 +68,10 @@ def prefect_environment() -> dict[str, str]:
         "PREFECT_API_URL": api_url(),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_CLI_PROMPT": "false",
+        # In memory, a server's end would leave the slots of its runs taken for ever.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+            "prefect.server.concurrency.lease_storage.filesystem"
+        ),
         # A lab is waited for: the default of ten seconds would be its longest stage.
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "PYTHONPATH": str(ROOT),
@@ -134,6 +139,7 @@ def start_worker(log: Log, target: str = "local") -> None:
         worker.stop(log)
     if worker.pid() is None:
         log("Starting the worker")
+        _schedule_unbegun_again(log)
         worker.start(
             [*_PREFECT, "worker", "start", "--pool", WORK_POOL, "--type", "process"],
             prefect_environment(),
@@ -146,6 +152,14 @@ def start_worker(log: Log, target: str = "local") -> None:
             return True if api.workers_online(WORK_POOL) else None
 
     wait_for("the worker", polls, deadline=WORKER_SECONDS, log=log)
+
+
+def _schedule_unbegun_again(log: Log) -> None:
+    """Give to the next worker what the last one had taken, and ended before it began."""
+    with Api() as api:
+        for run in api.runs(states=["PENDING"]):
+            log(f"Scheduling the run {run['name']} again: its worker ended before it began")
+            api.schedule_again(run["id"])
 
 
 def _wait_idle(log: Log) -> None:
@@ -204,6 +218,9 @@ class Api:
         def answer() -> httpx.Response | None:
             try:
                 found = self._client.request(method, path, json=body)
+            except httpx.ReadTimeout:
+                # Many runs that begin at once keep it busy. Nothing here does harm if asked twice.
+                return None
             except httpx.HTTPError as error:
                 raise TransientError(
                     f"the Prefect server does not answer: {error}", "See `make demo`."
@@ -303,6 +320,15 @@ class Api:
         """Ask for the run's cancellation; the worker ends it."""
         state = {"type": "CANCELLING", "name": "Cancelling"}
         self._ask("POST", f"/flow_runs/{run_id}/set_state", {"state": state, "force": False})
+
+    def schedule_again(self, run_id: str) -> None:
+        """Let the next worker take the run, now."""
+        state = {
+            "type": "SCHEDULED",
+            "message": "Its worker ended before it began.",
+            "state_details": {"scheduled_time": datetime.now(UTC).isoformat()},
+        }
+        self._ask("POST", f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
 
     def final_states(self, run_id: str, every: float = 0.5) -> Iterator[dict[str, Any]]:
         """The run, again and again, until (and with) its final state."""

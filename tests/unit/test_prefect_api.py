@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpx
 import pytest
 
 from lab import waiting
@@ -75,6 +77,37 @@ def test_a_busy_server_is_waited_out(server: Server, pauses: list[float]) -> Non
         assert api.deployment("lab-up/local") == {"id": "d"}
     assert server.asked == [("GET", "/api/deployments/name/lab-up/local", None)] * 4
     assert len(pauses) == 3
+
+
+def test_an_answer_that_takes_long_is_asked_for_again(
+    server: Server, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """should outlast a server that is too busy to answer in time"""
+    server.answers = [(200, {"id": "one"})]
+    late = iter([httpx.ReadTimeout("timed out")])
+    ask = httpx.Client.request
+
+    def request(*args: Any, **more: Any) -> httpx.Response:
+        for error in late:
+            raise error
+        return ask(*args, **more)
+
+    monkeypatch.setattr(httpx.Client, "request", request)
+    with Api() as api:
+        assert api.deployment("lab-up/local") == {"id": "one"}
+
+
+def test_what_a_dead_worker_had_taken_is_scheduled_again(server: Server) -> None:
+    """should be there for the next worker, at once"""
+    server.answers = [(201, {"status": "ACCEPT"})]
+    with Api() as api:
+        api.schedule_again("0badcafe")
+    ((method, path, body),) = server.asked
+    assert (method, path) == ("POST", "/api/flow_runs/0badcafe/set_state")
+    assert body["force"] is True
+    assert body["state"]["type"] == "SCHEDULED"
+    at = datetime.fromisoformat(body["state"]["state_details"]["scheduled_time"])
+    assert at <= datetime.now(UTC)
 
 
 def test_a_server_that_stays_busy_is_given_up(server: Server, pauses: list[float]) -> None:
