@@ -4,10 +4,11 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3.11
 VENV := .venv
+SCANNERS := .venv-static
 RUN := $(VENV)/bin/python
 LAB ?= demo
 
-.PHONY: help demo down env labs check test test-ends screenshots lock venv
+.PHONY: help demo down env labs check test test-ends screenshots lock venv scanners
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -22,6 +23,14 @@ $(VENV)/.installed: requirements.lock bootstrap.lock
 	@VIRTUAL_ENV=$(VENV) $(VENV)/bin/uv pip sync --quiet --require-hashes requirements.lock
 	@touch $@
 
+scanners: $(SCANNERS)/.installed ## Make the scanners' environment from its hashed lock
+
+$(SCANNERS)/.installed: tests/static/requirements.lock | $(VENV)/.installed
+	@echo "==> Environment: $(SCANNERS) from tests/static/requirements.lock"
+	@$(PYTHON) -m venv --without-pip $(SCANNERS)
+	@VIRTUAL_ENV=$(SCANNERS) $(VENV)/bin/uv pip sync --quiet --require-hashes tests/static/requirements.lock
+	@touch $@
+
 demo: venv ## Set everything up and bring the lab up on the local cloud
 	@$(RUN) demo.py --lab $(LAB)
 
@@ -34,12 +43,12 @@ env: venv ## Print what an application needs to call LAB, for eval
 labs: venv ## List the local labs
 	@$(RUN) -m workstation labs
 
-check: venv ## Lint, types, layering, unit tests
+check: venv scanners ## Lint, types, layering, scans, unit tests
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy lab tasks flows workstation deployments demo.py
 	@$(VENV)/bin/lint-imports
-	@$(RUN) -m pytest -q tests/unit
+	@$(RUN) -m pytest -q tests/static tests/unit
 
 test: check ## Everything but the two below: Terraform and the local cloud included
 	@$(RUN) -m pytest tests/terraform tests/localcloud
@@ -58,3 +67,4 @@ lock: ## Recompile the hashed locks
 	$(LOCK) --group dev pyproject.toml -o requirements.lock
 	$(LOCK) --universal --excludes docker/gateway/excludes.txt docker/gateway/requirements.in -o docker/gateway/requirements.lock
 	$(LOCK) --universal docker/localcloud/requirements.in -o docker/localcloud/requirements.lock
+	$(LOCK) tests/static/requirements.in -o tests/static/requirements.lock

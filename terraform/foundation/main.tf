@@ -6,6 +6,7 @@ locals {
 }
 
 resource "aws_ecr_repository" "this" {
+  # checkov:skip=CKV_AWS_136: a key of our own is billed by the month, also while no lab is up
   name         = var.repository_name
   force_delete = var.force_delete
 

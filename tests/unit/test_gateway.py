@@ -21,7 +21,7 @@ from lab.errors import DeadlineError, LabError, PermanentError, TransientError
 from lab.render import ValidationCase
 from lab.report import Verdict
 
-KEY = "sk-the-key-of-the-lab-4711"
+KEY = "sk-the-key-of-the-lab-4711"  # pragma: allowlist secret: made up
 CASE = ValidationCase(alias="one", model_id="vendor.one", probe=Probe(prompt="Hi?", max_tokens=5))
 USAGE = {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}
 

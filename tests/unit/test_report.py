@@ -110,8 +110,8 @@ def test_passed_means_every_model_answered(made: LabReport, passed: bool) -> Non
 def test_rows_tell_what_was_not_reached() -> None:
     """should show a dash where there is no measure, and the error beside it"""
     good, bad = model_rows(report(OK, BAD))
-    assert good["first token"] == "12 ms"
-    assert good["tokens"] == "7 in, 9 out"
+    assert good["first token"] == "12 ms"  # pragma: allowlist secret: a table's cell
+    assert good["tokens"] == "7 in, 9 out"  # pragma: allowlist secret: a table's cell
     assert (bad["first token"], bad["total"], bad["tokens"]) == ("-", "-", "-")
     assert bad["error"] == "slow down"
     assert bad["verdict"] == "throttled"

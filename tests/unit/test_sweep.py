@@ -356,7 +356,7 @@ def test_things_are_removed_in_the_order_that_aws_allows(account: Account) -> No
     assert sum(name == "StopTask" for name, _ in calls) == 2
     (secret,) = (params for name, params in calls if name == "DeleteSecret")
     assert secret == {
-        "SecretId": "gateway-lab-demo/gateway-key",
+        "SecretId": "gateway-lab-demo/gateway-key",  # pragma: allowlist secret: a secret's name
         "ForceDeleteWithoutRecovery": True,
     }
     (service,) = (params for name, params in calls if name == "DeleteService")

@@ -31,7 +31,7 @@ from lab.durations import now
 from lab.errors import DeadlineError, InterruptedWorkError, PermanentError, is_transient
 
 LONG = timedelta(seconds=30)
-SECRET = "wJalrXUtnFEMI-not-a-real-key"
+SECRET = "wJalrXUtnFEMI-not-a-real-key"  # pragma: allowlist secret: made up
 
 STAND_IN = """#!{python} -S
 import json, os, pathlib, signal, sys, time

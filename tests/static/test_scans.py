@@ -1,0 +1,173 @@
+"""What is written here is scanned: Terraform, Dockerfiles, and every file for secrets."""
+
+from __future__ import annotations
+
+import random
+import re
+import string
+from pathlib import Path
+
+import pytest
+
+from tests.static.scans import (
+    CHECKOV,
+    HADOLINT,
+    ROOT,
+    SECRET,
+    Exemption,
+    Finding,
+    checkov,
+    complaints,
+    exemptions,
+    hadolint,
+    project_files,
+    secrets,
+)
+
+DOCKERFILES = "*Dockerfile"
+
+OPEN_TO_ALL = """
+resource "aws_security_group" "open" {
+  ingress {
+    from_port   = 22
+    to_port     = 22
+    protocol    = "tcp"
+    cidr_blocks = ["0.0.0.0/0"]
+  }
+}
+"""
+
+
+def test_terraform_and_dockerfiles_are_safe(tmp_path: Path) -> None:
+    """Checkov should find nothing that is not exempt, and still find what is put there to find."""
+    # The tests' Terraform is links to the lab's own, and a stand-in that nobody applies.
+    files = [f for f in project_files("*.tf", DOCKERFILES) if "/tests/" not in f]
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        # Line for line the same, without the comments that checkov would obey.
+        (tmp_path / file).write_text((ROOT / file).read_text().replace("checkov:skip", "exempt"))
+    (tmp_path / "planted").mkdir()
+    (tmp_path / "planted" / "main.tf").write_text(OPEN_TO_ALL)
+    (tmp_path / "planted" / "Dockerfile").write_text("FROM scratch\nUSER root\n")
+
+    findings = checkov(tmp_path)
+
+    planted = {(f.file, f.rule) for f in findings if f.file.startswith("planted/")}
+    assert {("planted/main.tf", "CKV_AWS_24"), ("planted/Dockerfile", "CKV_DOCKER_8")} <= planted
+    found = [f for f in findings if not f.file.startswith("planted/")]
+    said = complaints(found, exemptions(ROOT, files, CHECKOV))
+    assert not said, "\n".join(["", *said])
+
+
+def test_dockerfiles_pass_the_linter() -> None:
+    """Hadolint should find nothing that is not exempt."""
+    files = project_files(DOCKERFILES)
+    said = complaints(hadolint(ROOT, files), exemptions(ROOT, files, HADOLINT))
+    assert not said, "\n".join(["", *said])
+
+
+def test_the_linter_finds_what_is_wrong(tmp_path: Path) -> None:
+    """A Dockerfile that takes whatever comes should be found, whatever its comments say."""
+    (tmp_path / "Dockerfile").write_text("# hadolint ignore=DL3007\nFROM debian:latest\n")
+    assert [f.rule for f in hadolint(tmp_path, ["Dockerfile"])] == ["DL3007"]
+
+
+def test_no_secret_is_in_the_tree() -> None:
+    """No file of the project should hold what looks like a secret, unless it is exempt."""
+    files = project_files()
+    said = complaints(secrets(ROOT, files), exemptions(ROOT, files, SECRET))
+    assert not said, "\n".join(["", *said])
+
+
+def test_planted_secrets_are_found(tmp_path: Path) -> None:
+    """Keys of the kinds that could come here should be found wherever they are written."""
+    letters = string.ascii_letters + string.digits
+    choose = random.Random(4711).choices
+
+    def made_up(length: int, of: str = letters) -> str:
+        return "".join(choose(of, k=length))
+
+    access = "AKIA" + made_up(16, string.ascii_uppercase)
+    secret = made_up(40, letters + "/+")
+    key = "sk-" + made_up(48)
+    begin = "-----BEGIN RSA PRIVATE " + "KEY-----"
+    planted = {
+        "access.py": f'client("sts", "{access}")',
+        "account.py": f'aws_secret_access_key = "{secret}"',
+        "account.env": f"AWS_SECRET_ACCESS_KEY={secret}",
+        "key.py": f'client = OpenAI(api_key="{key}")',
+        "key.sh": f"export OPENAI_API_KEY={key}",
+        "key.md": f"Call it with the key {key}, as in `Bearer {key}`.",
+        "key.tf": f'  secret_string = "{key}"',
+        "password.yaml": f"password: '{made_up(12)}'",
+        "private.pem": f"{begin}\n{made_up(64)}\n",
+    }
+    for file, text in planted.items():
+        (tmp_path / file).write_text(f"{text}  # pragma: allowlist " + "secret\n")
+    (tmp_path / "none.py").write_text('secret = names.key_secret(lab)\nkey = "sk-..."\n')
+
+    findings = secrets(tmp_path, [*planted, "none.py"])
+
+    assert {f.file for f in findings} == set(planted)
+    for finding in findings:
+        assert not any(s in str(finding) for s in (access, secret, key))
+
+
+FOUND = Finding("a.tf", 3, 9, "CKV_1", "too open")
+WHY = "it has to be"
+
+
+@pytest.mark.parametrize(
+    ("exempt", "said"),
+    [
+        ([], ["a.tf:3: CKV_1: too open"]),
+        ([Exemption("a.tf", 4, frozenset({"CKV_1"}), WHY)], []),
+        ([Exemption("a.tf", 9, frozenset(), WHY)], []),
+        (
+            [Exemption("a.tf", 4, frozenset({"CKV_1"}), "")],
+            ["a.tf:4: exempt without a reason"],
+        ),
+        (
+            [Exemption("a.tf", 4, frozenset({"CKV_1", "CKV_2"}), WHY)],
+            ["a.tf:4: exempt from CKV_2, which is not found there"],
+        ),
+        (
+            [Exemption("a.tf", 10, frozenset({"CKV_1"}), WHY)],
+            [
+                "a.tf:10: exempt from CKV_1, which is not found there",
+                "a.tf:3: CKV_1: too open",
+            ],
+        ),
+        (
+            [Exemption("b.tf", 4, frozenset(), WHY)],
+            [
+                "a.tf:3: CKV_1: too open",
+                "b.tf:4: exempt from secret, which is not found there",
+            ],
+        ),
+    ],
+)
+def test_complaints(exempt: list[Exemption], said: list[str]) -> None:
+    """What is found should be exempt with a reason, and what is exempt should be found."""
+    assert complaints([FOUND], exempt) == said
+
+
+@pytest.mark.parametrize(
+    ("comment", "line", "rules", "reason"),
+    [
+        (CHECKOV, "  #checkov:skip=CKV_AWS_1:it has to be", {"CKV_AWS_1"}, WHY),
+        (CHECKOV, "  # checkov:skip=CKV_AWS_1", {"CKV_AWS_1"}, ""),
+        (HADOLINT, "# hadolint ignore=DL1,DL2 # it has to be", {"DL1", "DL2"}, WHY),
+        (HADOLINT, "# hadolint ignore=DL1", {"DL1"}, ""),
+        (SECRET, 'key = "x"  # pragma: allowlist ' + "secret: it has to be", set(), WHY),
+        (SECRET, 'key = "x"  # pragma: allowlist ' + "secret", set(), ""),
+    ],
+)
+def test_exemptions_are_read(
+    comment: re.Pattern[str], line: str, rules: set[str], reason: str, tmp_path: Path
+) -> None:
+    """Each scanner's own form of comment should be read, with its reason or without one."""
+    (tmp_path / "file").write_text(f"\n{line}\n")
+    assert exemptions(tmp_path, ["file"], comment) == [
+        Exemption("file", 2, frozenset(rules), reason)
+    ]
