@@ -12,9 +12,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from lab import names
 from lab.adapters.aws import Cloud, told
 from lab.errors import LabError
+
+#: How the services say that there is no such thing.
+_GONE_CODES = {
+    "ClusterNotFoundException",
+    "NoSuchEntity",
+    "ResourceNotFound",
+    "ResourceNotFoundException",
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,8 @@ class Sweeper:
         """What was looked at, and what exists of ``lab`` (``None``: of any lab of the project).
 
         In the order in which things can be removed. Of no particular lab, only what carries the
-        project's tags is taken for ours: a name alone may be somebody else's.
+        project's tags is taken for ours: a name alone may be somebody else's. What goes while it
+        is looked at does not count.
         """
         looks: dict[str, Callable[[str | None], Iterator[Leftover]]] = {
             "schedule groups and schedules": self._schedules,
@@ -130,7 +141,12 @@ class Sweeper:
             owner = self._owner(lab, name, partial(dict, cluster))
             if not owner:
                 continue
-            for page in ecs.get_paginator("list_services").paginate(cluster=name):
+            pages = _unless_gone(
+                partial(list, ecs.get_paginator("list_services").paginate(cluster=name))
+            )
+            if pages is None:
+                continue
+            for page in pages:
                 for arn in page["serviceArns"]:
                     service = arn.rsplit("/", 1)[-1]
                     yield Leftover(
@@ -271,8 +287,7 @@ class Sweeper:
                 if suffix not in names.ROLES:
                     continue
                 owner = self._owner(lab, resource, partial(iam.list_role_tags, RoleName=name))
-                # Roles belong to no region: a lab of another region has its own there.
-                if owner and self._region_of(name) in (None, self._cloud.region):
+                if owner and self._is_role_of_here(name):
                     yield Leftover(
                         owner,
                         "role",
@@ -281,9 +296,13 @@ class Sweeper:
                         partial(self._delete_role, name),
                     )
 
-    def _region_of(self, role: str) -> str | None:
-        tags = self._cloud.client("iam").list_role_tags(RoleName=role)
-        return _tags(tags["Tags"]).get(names.TAG_REGION)
+    def _is_role_of_here(self, role: str) -> bool:
+        # Roles belong to no region: a lab of another region has its own there.
+        iam = self._cloud.client("iam")
+        answer = _unless_gone(partial(iam.list_role_tags, RoleName=role))
+        if answer is None:
+            return False
+        return _tags(answer["Tags"]).get(names.TAG_REGION) in (None, self._cloud.region)
 
     def _delete_role(self, name: str) -> None:
         iam = self._cloud.client("iam")
@@ -300,9 +319,26 @@ class Sweeper:
             return lab if name == names.resource_name(lab) else None
         if names.lab_of_resource(name) is None:
             return None
-        answer = ask()
+        answer = _unless_gone(ask)
+        if answer is None:
+            return None
         known = _tags(answer.get("tags") or answer.get("Tags") or [])
         return known.get(names.TAG_LAB) if known.get(names.TAG_PROJECT) == names.PROJECT else None
+
+
+def _unless_gone(ask: Callable[[], Any]) -> Any:
+    """What AWS answers of a thing that it has listed; ``None`` if that is gone by now."""
+    try:
+        return ask()
+    except ClientError as error:
+        told_of = error.response["Error"]
+        if told_of["Code"] in _GONE_CODES or (
+            # Of a family whose last revision was deregistered, ECS has no code of its own.
+            told_of["Code"] == "ClientException"
+            and told_of.get("Message", "").startswith("Unable to describe task definition")
+        ):
+            return None
+        raise
 
 
 def _tags(raw: Any) -> dict[str, str]:

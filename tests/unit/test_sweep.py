@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from botocore.validate import validate_parameters
@@ -37,20 +37,28 @@ ORDER = [
 ]
 
 
+class Refusal(NamedTuple):
+    """How a call is refused, if it asks for what is called like ``of``."""
+
+    code: str = "DependencyViolation"
+    message: str = "it is in use"
+    of: str = ""
+
+
 class Account:
     """An account's things, listed one a page by every call that botocore says has pages."""
 
     def __init__(self) -> None:
         self.labs: list[tuple[str, bool]] = []
         self.calls: list[tuple[str, dict[str, Any]]] = []
-        self.refused: set[str] = set()
+        self.refused: dict[str, Refusal] = {}
         self.cloud: Cloud = Stubs("us-east-1").cloud
         for service in SERVICES:
             self._attach(service)
 
     def empty(self) -> Account:
         """The account without a thing and without a memory: its clients take long to make."""
-        self.labs, self.calls, self.refused = [], [], set()
+        self.labs, self.calls, self.refused = [], [], {}
         return self
 
     def has(self, lab: str, *, ours: bool = True) -> None:
@@ -73,8 +81,9 @@ class Account:
 
     def _answer(self, client: Any, model: Any, asked: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         self.calls.append((model.name, asked))
-        if model.name in self.refused:
-            error = {"Error": {"Code": "DependencyViolation", "Message": "it is in use"}}
+        refusal = self.refused.get(model.name)
+        if refusal and refusal.of in str(asked):
+            error = {"Error": {"Code": refusal.code, "Message": refusal.message}}
             return SimpleNamespace(status_code=400), error
         make: Callable[[dict[str, Any]], dict[str, Any]] = getattr(self, model.name, lambda _: {})
         whole = make(asked)
@@ -366,7 +375,7 @@ def test_things_are_removed_in_the_order_that_aws_allows(account: Account) -> No
 def test_what_cannot_be_removed_keeps_nothing_else_from_it(account: Account) -> None:
     """should tell it and go on"""
     account.has("demo")
-    account.refused = {"DeleteCluster", "DeleteSecurityGroup"}
+    account.refused = {"DeleteCluster": Refusal(), "DeleteSecurityGroup": Refusal()}
     sweeper = Sweeper(account.cloud)
     said: list[str] = []
     sweeper.remove(sweeper.look("demo")[1], said.append)
@@ -381,6 +390,60 @@ def test_what_cannot_be_removed_keeps_nothing_else_from_it(account: Account) -> 
 @pytest.mark.parametrize("where", ["ListScheduleGroups", "DescribeClusters", "ListRoles"])
 def test_a_look_that_failed_is_told(account: Account, where: str) -> None:
     """should not report a clean account where it could not look"""
-    account.refused = {where}
+    account.refused = {where: Refusal()}
     with pytest.raises(PermanentError, match="looking for "):
         Sweeper(account.cloud).look("demo")
+
+
+@pytest.mark.parametrize(
+    ("where", "code", "message", "kind"),
+    [
+        ("ListTagsForResource", "ResourceNotFoundException", "", "schedule group"),
+        ("ListTagsForResource", "ResourceNotFound", "", "state machine"),
+        ("ListServices", "ClusterNotFoundException", "", "cluster"),
+        (
+            "DescribeTaskDefinition",
+            "ClientException",
+            "Unable to describe task definition.",
+            "task definition",
+        ),
+        ("ListTagsLogGroup", "ResourceNotFoundException", "", "log group"),
+        ("ListRoleTags", "NoSuchEntity", "", "role"),
+    ],
+)
+def test_what_goes_while_it_is_looked_at_is_gone(
+    account: Account, where: str, code: str, message: str, kind: str
+) -> None:
+    """should neither report it nor keep the look from finding the rest"""
+    account.has("going")
+    account.has("demo")
+    account.refused = {where: Refusal(code, message, of="going")}
+    found = Sweeper(account.cloud).look(None)[1]
+    assert kinds([item for item in found if item.lab == "demo"]) == ORDER
+    assert kind not in kinds([item for item in found if item.lab == "going"])
+
+
+@pytest.mark.parametrize(
+    ("where", "code", "message"),
+    [
+        ("ListTagsForResource", "AccessDeniedException", "not allowed"),
+        ("DescribeTaskDefinition", "ClientException", "too many requests in flight"),
+        ("ListServices", "InvalidParameterException", ""),
+    ],
+)
+def test_a_thing_that_could_not_be_looked_at_is_told(
+    account: Account, where: str, code: str, message: str
+) -> None:
+    """should not take for gone what AWS does not say is gone"""
+    account.has("demo")
+    account.refused = {where: Refusal(code, message)}
+    with pytest.raises(PermanentError, match="looking for "):
+        Sweeper(account.cloud).look(None)
+
+
+def test_a_role_that_goes_before_its_region_is_asked_is_gone(account: Account) -> None:
+    """should pass over it, also where the lab is known and only the region is asked for"""
+    account.has("demo")
+    account.refused = {"ListRoleTags": Refusal("NoSuchEntity", of="demo-task")}
+    roles = [item.name for item in Sweeper(account.cloud).look("demo")[1] if item.kind == "role"]
+    assert roles == [f"gateway-lab-demo-{role}" for role in ROLES if role != "task"]
