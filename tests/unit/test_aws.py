@@ -245,16 +245,7 @@ def test_start_points_the_service_and_finds_what_served(stubs: Stubs) -> None:
     """should start the new revision with one task and remember the old one"""
     stubs.says("ecs", "describe_services", service(deployment(OLD)))
     tasks(stubs, "STOPPED", stopped())
-    stubs.says(
-        "ecs",
-        "update_service",
-        {},
-        cluster=NAME,
-        service=NAME,
-        taskDefinition=NEW,
-        desiredCount=1,
-        forceNewDeployment=False,
-    )
+    starts(stubs, anew=False)
     assert stubs.cloud.start_rollout(NAME, NAME, NEW) == Rollout(
         NAME, NAME, NEW, OLD, frozenset({TASK})
     )
@@ -273,16 +264,7 @@ def test_what_never_served_is_nothing_to_go_back_to(stubs: Stubs, before: dict[s
     """should not name a revision that had no task or had failed"""
     stubs.says("ecs", "describe_services", service(before, desired=0))
     tasks(stubs, "STOPPED")
-    stubs.says(
-        "ecs",
-        "update_service",
-        {},
-        cluster=NAME,
-        service=NAME,
-        taskDefinition=NEW,
-        desiredCount=1,
-        forceNewDeployment=True,
-    )
+    starts(stubs, anew=True)
     assert stubs.cloud.start_rollout(NAME, NAME, NEW).previous is None
 
 
@@ -317,6 +299,19 @@ def task(**changes: Any) -> dict[str, Any]:
         "attachments": [{"details": details}],
         **changes,
     }
+
+
+def starts(stubs: Stubs, *, anew: bool) -> None:
+    stubs.says(
+        "ecs",
+        "update_service",
+        {},
+        cluster=NAME,
+        service=NAME,
+        taskDefinition=NEW,
+        desiredCount=1,
+        forceNewDeployment=anew,
+    )
 
 
 def tasks(stubs: Stubs, status: str, *found: dict[str, Any]) -> None:
@@ -486,16 +481,7 @@ def test_a_revision_that_serves_already_is_not_nothing(stubs: Stubs, desired: in
     tasks(stubs, "STOPPED")
     if desired == 0:
         # Scaling alone would make no deployment to wait for.
-        stubs.says(
-            "ecs",
-            "update_service",
-            {},
-            cluster=NAME,
-            service=NAME,
-            taskDefinition=NEW,
-            desiredCount=1,
-            forceNewDeployment=True,
-        )
+        starts(stubs, anew=True)
     begun = stubs.cloud.start_rollout(NAME, NAME, NEW)
     assert begun.previous == NEW
     stubs.cloud.abandon_rollout(begun)
