@@ -56,7 +56,7 @@ def bring_up(spec: LabSpec, settings: Settings, checked: Checked, outcome: UpOut
     _, was_built, made, digest = gather(foundation, built, provisioned, pushed)
     outcome.image_is(image, digest, built=was_built)
 
-    live = roll_out(spec.lab, settings, made)
+    live = roll_out(spec.lab, settings, made, image, digest)
     outcome.endpoint_is(live.endpoint)
 
     cases = validation_cases(checked.models)

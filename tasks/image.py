@@ -95,17 +95,30 @@ def build_image(settings: Settings, checked: Checked, image: ImagePlan) -> bool:
 
 @stage("push image", run_name="push-image-{image.tag}")
 def push_image(settings: Settings, image: ImagePlan) -> str:
-    """On return the registry holds the image; its digest. An image that is there is not pushed."""
+    """On return the registry holds the image; its digest. An image that is there is not pushed.
+
+    Raises PermanentError if the registry holds another image than the one that was built here.
+    """
     log = run_log()
     if image.pushed_digest:
         log(f"{image.reference} is in the registry: nothing to push")
         return image.pushed_digest
     cloud = open_cloud(settings)
-    docker.push(docker.connect(), image.reference, cloud.registry_login(), log)
-    digest = cloud.image_digest(names.repository_name(), image.tag)
-    if digest is None:
+    engine = docker.connect()
+    docker.push(engine, image.reference, cloud.registry_login(), log)
+    held = cloud.held_image(names.repository_name(), image.tag)
+    if held is None:
         raise TransientError(f"the registry does not know {image.reference} after the push")
-    return digest
+    built = docker.image_id(engine, image.reference)
+    if built not in (held.configuration, held.digest):
+        raise PermanentError(
+            f"the registry holds another image as {image.reference} than was built: built was"
+            f" {built}, held is {held.digest} of {held.configuration}",
+            "Find out who else pushes to the repository, remove the tag from it, and bring the"
+            " lab up again.",
+        )
+    log(f"{image.reference} is {held.digest}: what was built here, {built}")
+    return held.digest
 
 
 class _LineLog(io.TextIOBase):

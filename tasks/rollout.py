@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from pydantic import BaseModel, ConfigDict
 
 from lab import names
 from lab.adapters.aws import Cloud, Rollout, RunningTask
 from lab.adapters.gateway import await_ready
 from lab.errors import DeadlineError, LabError, PermanentError
+from lab.plan import ImagePlan
 from lab.settings import Settings
 from tasks.cloud import open_cloud
 from tasks.provision import Provisioned
@@ -15,34 +19,75 @@ from tasks.stages import run_log, stage
 
 
 class RolledOut(BaseModel):
-    """Where the gateway answers, and the digest that ECS says it runs."""
+    """Where the gateway answers, and the digest of the image that it runs."""
 
     model_config = ConfigDict(frozen=True)
 
     endpoint: str
-    image_digest: str | None
+    image_digest: str
 
 
 @stage("rollout", run_name="rollout-{lab}")
-def roll_out(lab: str, settings: Settings, made: Provisioned) -> RolledOut:
-    """On return the newest revision serves, and its gateway says that it is ready.
+def roll_out(
+    lab: str, settings: Settings, made: Provisioned, image: ImagePlan, digest: str
+) -> RolledOut:
+    """On return the newest revision serves, runs ``digest``, and its gateway says that it is ready.
 
     If the new task fails, what served before serves on, at its address, and the error holds ECS's
-    reason and the container's last words.
+    reason and the container's last words. A task that runs another image than ``digest``, or a
+    registry that holds another one under the tag, ends the service.
     """
     log = run_log()
     cloud = open_cloud(settings)
-    rollout = cloud.start_rollout(made.cluster_name, made.service_name, made.task_definition_arn)
-    try:
+    rollout = cloud.start_rollout(
+        made.cluster_name, made.service_name, made.task_definition_arn, image_digest=digest
+    )
+    with _abandoned_on_failure(cloud, rollout, lab):
         task = cloud.await_rollout(
             rollout,
             log_group=made.log_group_name,
             deadline=settings.rollout_deadline.total_seconds(),
             log=log,
         )
-        endpoint = names.endpoint_of(task.address)
-        log(f"task {task.arn.rsplit('/', 1)[-1]} runs at {task.address}")
+    endpoint = names.endpoint_of(task.address)
+    log(f"task {task.arn.rsplit('/', 1)[-1]} runs at {task.address}")
+    check_digests(cloud, rollout, task, image, digest)
+    log(f"it runs the image that was pushed, {digest}, as ECS and the registry say")
+    with _abandoned_on_failure(cloud, rollout, lab):
         _await_gateway(cloud, rollout, task, endpoint, settings, made.log_group_name)
+    log(f"the gateway is ready at {endpoint}")
+    return RolledOut(endpoint=endpoint, image_digest=digest)
+
+
+def check_digests(
+    cloud: Cloud, rollout: Rollout, task: RunningTask, image: ImagePlan, digest: str
+) -> None:
+    """Hold that ECS runs, and the registry holds under the tag, what was pushed.
+
+    Raises PermanentError with the digests otherwise. The service has no task then: nobody knows
+    what an image is that we did not push.
+    """
+    held = cloud.held_image(names.repository_name(), image.tag)
+    told = {
+        "the running task has": task.image_digest or "a digest that ECS does not tell",
+        "the registry holds": held.digest if held else "nothing",
+    }
+    if set(told.values()) == {digest}:
+        return
+    cloud.stop_service(rollout.cluster, rollout.service)
+    raise PermanentError(
+        f"{image.reference} is not what was pushed: pushed was {digest}, "
+        + ", ".join(f"{who} {what}" for who, what in told.items()),
+        "Find out who else pushes to the repository, remove the tag from it, and bring the lab up"
+        " again. Its service was stopped.",
+    )
+
+
+@contextmanager
+def _abandoned_on_failure(cloud: Cloud, rollout: Rollout, lab: str) -> Iterator[None]:
+    log = run_log()
+    try:
+        yield
     except PermanentError as error:
         try:
             cloud.abandon_rollout(rollout)
@@ -52,8 +97,6 @@ def roll_out(lab: str, settings: Settings, made: Provisioned) -> RolledOut:
             serves = (rollout.previous or "").rsplit("/", 1)[-1]
             log(f"the rollout of {lab} failed; {f'{serves} serves on' if serves else 'none runs'}")
         raise error
-    log(f"the gateway is ready at {endpoint}")
-    return RolledOut(endpoint=endpoint, image_digest=task.image_digest)
 
 
 def _await_gateway(

@@ -7,6 +7,7 @@ the environment. Waiting is done through :mod:`lab.waiting`, so that tests own t
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -71,6 +72,11 @@ _BAD_CREDENTIAL_CODES = {
     "AuthFailure",
     "InvalidAccessKeyId",
 }
+#: Manifests of one image each; a list of several has no configuration of its own.
+_MANIFESTS = [
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+]
 _NO_OBJECT = {"NoSuchKey", "NoSuchBucket", "404"}
 #: S3's answers to a conditional write that somebody else won.
 _BEATEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
@@ -125,6 +131,14 @@ class RegistryLogin:
 
     def __repr__(self) -> str:
         return f"RegistryLogin(registry={self.registry!r})"
+
+
+@dataclass(frozen=True)
+class HeldImage:
+    """An image as the registry holds it: digest of its manifest, and of its configuration."""
+
+    digest: str
+    configuration: str
 
 
 @dataclass(frozen=True)
@@ -423,6 +437,32 @@ class Cloud:
                 return None
         return found[0]["imageDigest"] if found else None
 
+    def held_image(self, repository: str, tag: str) -> HeldImage | None:
+        """What the registry gives out for ``repository:tag``, or ``None`` where it holds none.
+
+        The digest is computed from the manifest itself; PermanentError if the registry names
+        another.
+        """
+        with told(f"reading the manifest of {repository}:{tag}"):
+            try:
+                images = self._ecr.batch_get_image(
+                    repositoryName=repository,
+                    imageIds=[{"imageTag": tag}],
+                    acceptedMediaTypes=_MANIFESTS,
+                )["images"]
+            except self._ecr.exceptions.RepositoryNotFoundException:
+                return None
+        if not images:
+            return None
+        manifest, named = images[0]["imageManifest"], images[0]["imageId"]["imageDigest"]
+        digest = f"sha256:{hashlib.sha256(manifest.encode()).hexdigest()}"
+        if digest != named:
+            raise PermanentError(
+                f"the registry names {named} for {repository}:{tag}, but gives out {digest}",
+                "Do not run it. Remove the image from the registry and bring the lab up again.",
+            )
+        return HeldImage(digest, str(json.loads(manifest).get("config", {}).get("digest", "")))
+
     def registry_login(self) -> RegistryLogin:
         """A login for the account's registry, valid for twelve hours."""
         with told("logging in to the registry"):
@@ -446,17 +486,26 @@ class Cloud:
                 return None
         return next((s for s in found["services"] if s["status"] == "ACTIVE"), None)
 
-    def start_rollout(self, cluster: str, service: str, task_definition: str) -> Rollout:
+    def start_rollout(
+        self, cluster: str, service: str, task_definition: str, *, image_digest: str | None = None
+    ) -> Rollout:
         """Point ``service`` at ``task_definition`` with one task.
 
-        Called again for a revision that is out already, this starts nothing.
+        Called again for a revision that is out already, this starts nothing, unless what runs of
+        it is another image than ``image_digest``: one whose tag was pushed anew since.
         """
         before = self.service(cluster, service)
         if before is None:
             raise PermanentError(f"the service {service} is gone", _UP_AGAIN)
         stopped = frozenset(t["taskArn"] for t in self._tasks(cluster, service, "STOPPED"))
+        running = self.running_task(cluster, service, task_definition) if image_digest else None
+        other_image = running is not None and running.image_digest != image_digest
         with told(f"rolling out {task_definition}"):
-            if before["taskDefinition"] != task_definition or before["desiredCount"] != 1:
+            if (
+                before["taskDefinition"] != task_definition
+                or before["desiredCount"] != 1
+                or other_image
+            ):
                 self._ecs.update_service(
                     cluster=cluster,
                     service=service,
@@ -464,7 +513,7 @@ class Cloud:
                     desiredCount=1,
                     # Scaling alone makes no deployment, and so no state to wait for and no
                     # circuit breaker.
-                    forceNewDeployment=before["desiredCount"] == 0,
+                    forceNewDeployment=before["desiredCount"] == 0 or other_image,
                 )
         served = [
             d["taskDefinition"]
@@ -480,10 +529,12 @@ class Cloud:
         task, and with it the address that callers have; another update would replace the task.
         """
         if rollout.previous is None:
-            with told(f"stopping the failed rollout of {rollout.service}"):
-                self._ecs.update_service(
-                    cluster=rollout.cluster, service=rollout.service, desiredCount=0
-                )
+            self.stop_service(rollout.cluster, rollout.service)
+
+    def stop_service(self, cluster: str, service: str) -> None:
+        """Take ``service`` to no task. Safe to call again."""
+        with told(f"stopping {service}"):
+            self._ecs.update_service(cluster=cluster, service=service, desiredCount=0)
 
     def await_rollout(
         self, rollout: Rollout, *, log_group: str, deadline: float, log: Log

@@ -35,6 +35,19 @@ def has_image(client: docker.DockerClient, reference: str, labels: Mapping[str, 
     return labels.items() <= found.labels.items()
 
 
+def image_id(client: docker.DockerClient, reference: str) -> str:
+    """The engine's own digest of ``reference``: of its configuration, or of its manifest.
+
+    Which of the two depends on how the engine stores images. PermanentError if it has none.
+    """
+    try:
+        return str(client.images.get(reference).id)
+    except ImageNotFound as error:
+        raise PermanentError(
+            f"the engine no longer holds {reference}", "Run the command again; it is built anew."
+        ) from error
+
+
 def push(
     client: docker.DockerClient, reference: str, login: RegistryLogin, log: Callable[[str], None]
 ) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -16,7 +18,7 @@ from botocore.stub import ANY
 
 from lab import waiting
 from lab.adapters import aws
-from lab.adapters.aws import Cloud, RegistryLogin, Rollout, told
+from lab.adapters.aws import Cloud, HeldImage, RegistryLogin, Rollout, told
 from lab.errors import InvalidInputError, LabError, PermanentError, TransientError
 from tests.unit.stubs import Stubs, session_of
 
@@ -210,6 +212,39 @@ def test_a_pushed_image_has_a_digest(stubs: Stubs) -> None:
     assert stubs.cloud.image_digest("repo", "tag") == "sha256:01"
 
 
+MANIFEST = json.dumps({"schemaVersion": 2, "config": {"digest": "sha256:0c"}})
+DIGEST = f"sha256:{hashlib.sha256(MANIFEST.encode()).hexdigest()}"
+
+
+def holds(stubs: Stubs, digest: str) -> None:
+    image = {"imageManifest": MANIFEST, "imageId": {"imageDigest": digest, "imageTag": "tag"}}
+    stubs.says("ecr", "batch_get_image", {"images": [image], "failures": []})
+
+
+def test_a_held_image_is_known_by_its_manifest(stubs: Stubs) -> None:
+    """should be the digest of what the registry gives out, and that of the configuration in it"""
+    holds(stubs, DIGEST)
+    assert stubs.cloud.held_image("repo", "tag") == HeldImage(DIGEST, "sha256:0c")
+
+
+def test_a_manifest_of_another_digest_is_refused(stubs: Stubs) -> None:
+    """should tell both: what the registry says and what it gives out"""
+    holds(stubs, "sha256:bad")
+    with pytest.raises(PermanentError) as caught:
+        stubs.cloud.held_image("repo", "tag")
+    assert "sha256:bad" in caught.value.message
+    assert DIGEST in caught.value.message
+
+
+def test_an_image_never_pushed_is_not_held(stubs: Stubs) -> None:
+    """should be None where image or repository is missing"""
+    failure = {"imageId": {"imageTag": "tag"}, "failureCode": "ImageNotFound"}
+    stubs.says("ecr", "batch_get_image", {"images": [], "failures": [failure]})
+    assert stubs.cloud.held_image("repo", "tag") is None
+    stubs.fails("ecr", "batch_get_image", "RepositoryNotFoundException")
+    assert stubs.cloud.held_image("repo", "tag") is None
+
+
 def test_registry_login_hides_its_password(stubs: Stubs) -> None:
     """should be readable by Docker and by no log"""
     token = base64.b64encode(b"AWS:pass:word").decode()
@@ -257,6 +292,28 @@ def test_start_again_starts_nothing(stubs: Stubs) -> None:
     stubs.says("ecs", "describe_services", service(*both, serves=NEW))
     tasks(stubs, "STOPPED")
     assert stubs.cloud.start_rollout(NAME, NAME, NEW).previous == OLD
+
+
+@pytest.mark.parametrize(("runs", "anew"), [("sha256:01", False), ("sha256:02", True)])
+def test_a_revision_with_another_image_is_started_anew(stubs: Stubs, runs: str, anew: bool) -> None:
+    """should replace a task whose image was since pushed anew under the same tag, and no other"""
+    stubs.says("ecs", "describe_services", service(deployment(NEW), serves=NEW))
+    tasks(stubs, "STOPPED")
+    containers = [{"name": "gateway", "imageDigest": runs}]
+    tasks(stubs, "RUNNING", task(containers=containers))
+    interface(stubs, PublicIp="8.8.4.4")
+    if anew:
+        stubs.says(
+            "ecs",
+            "update_service",
+            {},
+            cluster=NAME,
+            service=NAME,
+            taskDefinition=NEW,
+            desiredCount=1,
+            forceNewDeployment=True,
+        )
+    stubs.cloud.start_rollout(NAME, NAME, NEW, image_digest="sha256:01")
 
 
 @pytest.mark.parametrize("before", [deployment(OLD, running=0), deployment(OLD, "FAILED")])
