@@ -12,7 +12,7 @@ from lab.render import validation_cases
 from lab.settings import Settings, read_settings
 from lab.spec import LabSpec
 from tasks.hold import hold_lab, wait_for_others
-from tasks.image import build_image, plan_image, push_image
+from tasks.image import build_image, plan_image, push_image, scan_image
 from tasks.lifetime import schedule_end
 from tasks.outcome import UpOutcome, destroyed_on_failure, gather, told_outcome
 from tasks.preflight import preflight
@@ -50,11 +50,12 @@ def bring_up(spec: LabSpec, settings: Settings, checked: Checked, outcome: UpOut
     image = plan_image(settings, checked)
 
     foundation = provision_foundation.submit(settings, checked.place)
-    built = build_image.submit(settings, checked, image)
+    scanned = scan_image.submit(spec.lab, settings, checked, image)
+    built = build_image.submit(settings, checked, image, scanned, return_state=False)
     provisioned = provision_lab.submit(spec, settings, checked, image, record.expires_at)
     pushed = push_image.submit(settings, image, wait_for=[foundation, built], return_state=False)
-    _, was_built, made, digest = gather(foundation, built, provisioned, pushed)
-    outcome.image_is(image, digest, built=was_built)
+    _, scan, was_built, made, digest = gather(foundation, scanned, built, provisioned, pushed)
+    outcome.image_is(image, digest, scan, built=was_built)
 
     live = roll_out(spec.lab, settings, made, image, digest)
     outcome.endpoint_is(live.endpoint)

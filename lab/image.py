@@ -8,6 +8,7 @@ nothing else: wheels are fetched, and images built, elsewhere.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
@@ -21,15 +22,26 @@ DOCKER_FOLDER = Path(__file__).resolve().parent.parent / "docker"
 SHARED_FOLDER = DOCKER_FOLDER / "build"
 LOCK_NAME = "requirements.lock"
 CONFIG_NAME = "config.yaml"
+SBOM_NAME = "sbom.cdx.json"
+# Installs the wheels inside the builder, and is not kept in the image.
+INSTALLER = "pip"
 
 # Where things stand in the gateway's image; health checks and issue reports name them.
 GATEWAY_USER = 65532
 SITE_PATH = "/opt/gateway/site"
 CONFIG_PATH = "/opt/gateway/config.yaml"
+SBOM_PATH = f"/usr/share/sbom/{SBOM_NAME}"
 HEALTHCHECK_COMMAND = ("python3", "-I", "/opt/gateway/healthcheck.py")
 
 # The time of every file in a context, as the build gives it to what it installs.
 TIMESTAMP = 1_700_000_000
+# Raise it when what lab/sbom.py writes changes: the document is a part of the image.
+SBOM_FORM = 1
+# What the wheels are chosen for: Debian bookworm's Python and C library. The public Python image
+# has a newer 3.11; what the older one needs besides does no harm there.
+PYTHON_VERSION = "3.11.2"
+GLIBC_MINOR = 36
+OLDEST_GLIBC_MINOR = {"x86_64": 5, "arm64": 17}
 PLATFORMS = {"x86_64": "linux/amd64", "arm64": "linux/arm64"}
 TAG_LENGTH = 24
 
@@ -38,7 +50,8 @@ TAG_LENGTH = 24
 class ImageRecipe:
     """A folder with a Dockerfile and the files its build takes, Dockerfile and lock among them.
 
-    ``configured``: the image also holds one text, which comes from the caller.
+    ``configured``: the image also holds a configuration and its bill of materials, two texts
+    which come from the caller.
     """
 
     folder: Path
@@ -65,16 +78,19 @@ def image_tag(
     """The tag of the image that these inputs give: 24 hexadecimal digits.
 
     Equal inputs give the same tag on any machine; another byte in any of them, another one.
-    Raises :class:`InvalidInputError` when the text is missing or not wanted, or the
-    architecture unknown.
+    The bill of materials is no input: it follows from lock, base and architecture. Raises
+    :class:`InvalidInputError` when the text is missing or not wanted, or the architecture unknown.
     """
     _check(recipe, architecture, config_text)
     parts = {f"file {name}": (recipe.folder / name).read_bytes() for name in recipe.files}
     parts |= {f"shared {path.name}": path.read_bytes() for path in _shared_files()}
     parts["base"] = base_identity.encode()
     parts["architecture"] = architecture.encode()
+    target = [PYTHON_VERSION, GLIBC_MINOR, OLDEST_GLIBC_MINOR[architecture], TIMESTAMP]
+    parts["target"] = json.dumps(target).encode()
     if config_text is not None:
         parts["config"] = config_text.encode()
+        parts["sbom"] = str(SBOM_FORM).encode()
     whole = hashlib.sha256()
     for name in sorted(parts):
         # Lengths in front: no two sets of inputs run together into the same bytes.
@@ -84,15 +100,23 @@ def image_tag(
 
 
 def prepare_context(
-    recipe: ImageRecipe, target: Path, wheels: Iterable[Path], *, config_text: str | None = None
+    recipe: ImageRecipe,
+    target: Path,
+    wheels: Iterable[Path],
+    *,
+    config_text: str | None = None,
+    sbom_text: str | None = None,
 ) -> Path:
-    """Make ``target`` the build context: the recipe's files, the wheels and the text.
+    """Make ``target`` the build context: the recipe's files, the wheels and the texts.
 
     On return it holds these and nothing else, whatever was there before. Wheels are linked
     where the file system can, so the context costs no second copy. Raises
-    :class:`InvalidInputError` when the text is missing or not wanted.
+    :class:`InvalidInputError` when a text is missing or not wanted.
     """
     _check(recipe, None, config_text)
+    if recipe.configured != (sbom_text is not None):
+        need = "needs a bill of materials" if recipe.configured else "takes none"
+        raise InvalidInputError(f"The image of {recipe.folder.name} {need}")
     if target.exists():
         shutil.rmtree(target)
     (target / "build").mkdir(parents=True)
@@ -103,8 +127,9 @@ def prepare_context(
         shutil.copyfile(path, target / "build" / path.name)
     for wheel in wheels:
         _link(wheel, target / "wheels" / wheel.name)
-    if config_text is not None:
-        (target / CONFIG_NAME).write_text(config_text, encoding="utf-8")
+    for name, text in ((CONFIG_NAME, config_text), (SBOM_NAME, sbom_text)):
+        if text is not None:
+            (target / name).write_text(text, encoding="utf-8")
     for path in (*target.glob("*"), *(target / "build").glob("*")):
         # The same for everyone, so that two builds of the same inputs have equal files.
         path.chmod(0o755 if path.is_dir() else 0o644)

@@ -1,12 +1,12 @@
 """What is told of an up: stages, models, endpoint, end. One model, written to ``report.json``.
 
-Pure but for :func:`write_report`, which replaces the file whole.
+Pure but for :func:`write_report` and what it writes with, which replace files whole.
 """
 
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,32 @@ class StageTime(BaseModel):
     failed: bool = False
 
 
+class SbomFile(BaseModel):
+    """The image's bill of materials, a file beside the report: its hash and what it lists."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    sha256: str
+    python_packages: int
+    debian_packages: int
+
+
+class ImageScan(BaseModel):
+    """What the image's releases were held against, and what was said of them.
+
+    ``audited_by`` names the public source that was asked, or says why none was; ``sbom`` is None
+    where the wheels of an image that was built elsewhere cannot be had here.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    advisories_of: date
+    audited_by: str
+    notes: list[str] = Field(default_factory=list)
+    sbom: SbomFile | None = None
+
+
 class LabReport(BaseModel):
     """What ``lab-up`` has to say, also when it failed (then ``error`` tells the stage and why)."""
 
@@ -65,6 +91,7 @@ class LabReport(BaseModel):
     image: str | None = None
     image_built: bool = False
     base_image: str | None = None
+    scan: ImageScan | None = None
     created_at: datetime
     expires_at: datetime
     stages: list[StageTime] = Field(default_factory=list)
@@ -82,13 +109,18 @@ class LabReport(BaseModel):
 
 
 def write_report(report: LabReport, folder: Path) -> Path:
-    """Write ``report.json`` into ``folder``; readers see the old or the new file, never half."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write ``report.json`` into ``folder``, whole."""
     path = folder / "report.json"
-    draft = folder / f".report.{id(report)}.json"
-    draft.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, report.model_dump_json(indent=2) + "\n")
     return path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write ``text`` to ``path``; readers see the old or the new file, never half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.stem}.{id(text)}{path.suffix}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
 
 
 def read_report(folder: Path) -> LabReport | None:

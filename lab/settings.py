@@ -21,6 +21,10 @@ from lab.fargate import Architecture
 from lab.spec import describe_validation
 
 ROOT = Path(__file__).resolve().parent.parent
+#: The dated list of releases that no image may hold.
+ADVISORIES_PATH = ROOT / "config" / "advisories.yaml"
+#: What wheels may install besides the package of their own name.
+WHEEL_RULES_PATH = ROOT / "config" / "wheels.yaml"
 #: Independent services that answer with the caller's address as plain text.
 ADDRESS_SOURCES = (
     "https://checkip.amazonaws.com",

@@ -1,4 +1,7 @@
-"""The gateway's image: named by what goes into it, built and pushed only if it is not there."""
+"""The gateway's image: named by what goes into it, looked at before it is built and pushed.
+
+What is there already is neither built nor pushed.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,36 @@ import io
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from prefect_docker.deployments.steps import BuildError, build_docker_image
+from pydantic import BaseModel, ConfigDict
 from requests.exceptions import RequestException
 
 from lab import image as recipe
 from lab import names
 from lab.adapters import docker
-from lab.adapters.base_image import PUBLIC_PYTHON, ensure_base_image
+from lab.adapters.audit import audit
+from lab.adapters.base_image import PUBLIC_PYTHON, ensure_base_image, read_contents
 from lab.adapters.process import raise_if_interrupted
-from lab.adapters.wheels import fetch_wheels
+from lab.adapters.wheel_check import check_wheels, load_wheel_rules
+from lab.adapters.wheels import LockedRequirement, fetch_wheels, read_lock, releases, sha256_of
+from lab.advisories import load_advisories
 from lab.durations import format_duration
-from lab.errors import DeadlineError, PermanentError, TransientError
+from lab.errors import (
+    DeadlineError,
+    InterruptedWorkError,
+    LabError,
+    PermanentError,
+    TransientError,
+)
 from lab.plan import Checked, ImagePlan
 from lab.render import litellm_config
-from lab.settings import Settings
+from lab.report import ImageScan, SbomFile, write_whole
+from lab.sbom import WheelFile, describe_sbom, write_sbom
+from lab.settings import ADVISORIES_PATH, WHEEL_RULES_PATH, Settings
 from tasks.cloud import open_cloud
 from tasks.stages import run_log, stage
 
@@ -31,8 +47,12 @@ from tasks.stages import run_log, stage
 def plan_image(settings: Settings, checked: Checked) -> ImagePlan:
     """Name the image that the models need, and look whether the registry holds it already.
 
-    On return the base image is on this machine.
+    On return the base image is on this machine. Raises PermanentError for a release that the
+    advisories of this project refuse: nothing that costs has been made yet.
     """
+    entries = read_lock(recipe.GATEWAY.lock, checked.architecture)
+    advisories = load_advisories(ADVISORIES_PATH)
+    advisories.check(advisories.find(releases(entries)), date.today())
     base = ensure_base_image(
         docker.connect(),
         checked.architecture,
@@ -56,14 +76,93 @@ def plan_image(settings: Settings, checked: Checked) -> ImagePlan:
     )
 
 
+class Scanned(BaseModel):
+    """What the scan of an image found, and the image's bill of materials itself."""
+
+    model_config = ConfigDict(frozen=True)
+
+    scan: ImageScan
+    sbom_text: str | None
+
+
+@stage("scan image", run_name="scan-image-{image.tag}")
+def scan_image(lab: str, settings: Settings, checked: Checked, image: ImagePlan) -> Scanned:
+    """On return nothing is known against what the image is made of.
+
+    Its bill of materials lies beside the lab's report. Raises PermanentError for a release with a
+    known fault that is not excepted, and for wheels that would install more than their package.
+    An image that the registry holds has been through the latter, and is held against the
+    advisories of this project only.
+    """
+    log = run_log()
+    entries = read_lock(recipe.GATEWAY.lock, checked.architecture)
+    advisories = load_advisories(ADVISORIES_PATH)
+    rules = load_wheel_rules(WHEEL_RULES_PATH)
+    found = advisories.find(releases(entries))
+    wheels: list[Path] | None = None
+    audited_by = "nobody: the image was built before"
+    try:
+        wheels = fetch_wheels(
+            recipe.GATEWAY.lock, checked.architecture, settings.home / "wheels", log
+        )
+    except LabError as error:
+        if not image.pushed_digest or isinstance(error, InterruptedWorkError):
+            raise
+        log(f"no bill of materials here, but the image has one: {error.message}")
+    if wheels is not None and not image.pushed_digest:
+        check_wheels(wheels, rules, log)
+        audited = audit(entries, log)
+        found += audited.findings
+        audited_by = audited.source or "nobody: no public source could be asked"
+        for reason in audited.silent:
+            log(f"pip-audit could not ask {reason}")
+        if audited.unknown:
+            log(f"unknown to {audited.source}: {', '.join(audited.unknown)}")
+    notes = advisories.check(found, date.today())
+    for note in notes:
+        log(note)
+    log(
+        f"{len(entries)} releases held against config/advisories.yaml of {advisories.as_of}"
+        f" ({(date.today() - advisories.as_of).days} days old); asked besides: {audited_by}"
+    )
+    scan = ImageScan(advisories_of=advisories.as_of, audited_by=audited_by, notes=notes)
+    path = settings.lab_home(lab) / recipe.SBOM_NAME
+    if wheels is None:
+        path.unlink(missing_ok=True)
+        return Scanned(scan=scan, sbom_text=None)
+    text, sbom = _make_sbom(image, entries, wheels)
+    write_whole(path, text)
+    log(f"{path}: {sbom.python_packages} wheels, {sbom.debian_packages} Debian packages")
+    return Scanned(scan=scan.model_copy(update={"sbom": sbom}), sbom_text=text)
+
+
+def _make_sbom(
+    image: ImagePlan, entries: list[LockedRequirement], wheels: list[Path]
+) -> tuple[str, SbomFile]:
+    base = read_contents(docker.connect(), image.base_reference)
+    installed = [
+        WheelFile(entry.name, str(entry.version), wheel.name, sha256_of(wheel))
+        for entry, wheel in zip(entries, wheels, strict=True)
+        # It installs the others, and is not kept.
+        if entry.name != recipe.INSTALLER
+    ]
+    text = write_sbom(image.tag, installed, base)
+    return text, describe_sbom(text, installed, base)
+
+
 @stage("build image", run_name="build-image-{image.tag}")
-def build_image(settings: Settings, checked: Checked, image: ImagePlan) -> bool:
+def build_image(settings: Settings, checked: Checked, image: ImagePlan, scanned: Scanned) -> bool:
     """On return the engine or the registry holds the image; True if it was built for that."""
     log = run_log()
     if image.pushed_digest:
         log(f"{image.reference} is in the registry: nothing to build")
         return False
-    labels = {"gateway-lab.base": image.base_source, "gateway-lab.inputs": image.tag}
+    sbom = scanned.scan.sbom
+    labels = {
+        "gateway-lab.base": image.base_source,
+        "gateway-lab.inputs": image.tag,
+        "gateway-lab.sbom": f"sha256:{sbom.sha256}" if sbom else "",
+    }
     if docker.has_image(docker.connect(), image.reference, labels):
         log(f"{image.reference} is on this machine: nothing to build")
         return False
@@ -72,7 +171,11 @@ def build_image(settings: Settings, checked: Checked, image: ImagePlan) -> bool:
     settings.home.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="context-", dir=settings.home) as folder:
         context = recipe.prepare_context(
-            recipe.GATEWAY, Path(folder) / "gateway", wheels, config_text=image.config
+            recipe.GATEWAY,
+            Path(folder) / "gateway",
+            wheels,
+            config_text=image.config,
+            sbom_text=scanned.sbom_text,
         )
         arguments = recipe.build_arguments(
             context,

@@ -16,6 +16,7 @@ from lab.plan import ImagePlan, Place
 from lab.report import LabReport, ModelResult, Verdict
 from lab.settings import Settings
 from lab.spec import LabSpec, OnFailure
+from tasks.image import Scanned
 from tasks.publish import publish_report
 from tasks.stages import StageLog, record_stages, run_log
 from tasks.teardown import check_nothing_left, destroy_lab
@@ -25,6 +26,7 @@ STAGES = [
     "schedule end",
     "plan image",
     "foundation",
+    "scan image",
     "build image",
     "provision",
     "push image",
@@ -46,9 +48,10 @@ class UpOutcome:
         """The lab has an end; it was first brought up at ``created_at``."""
         self._report.created_at = created_at
 
-    def image_is(self, image: ImagePlan, digest: str, *, built: bool) -> None:
-        """The registry holds ``image`` under ``digest``."""
+    def image_is(self, image: ImagePlan, digest: str, scanned: Scanned, *, built: bool) -> None:
+        """The registry holds ``image`` under ``digest``, and ``scanned`` tells what is in it."""
         self._report.image = f"{image.reference}@{digest}"
+        self._report.scan = scanned.scan
         self._report.image_built = built
         self._report.base_image = f"{image.base_source}: {image.base_reference}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -11,7 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from lab import names
 from lab.adapters.sweep import Leftover
 from lab.durations import to_rfc3339
-from lab.report import LabReport, model_rows, stage_chart, write_report
+from lab.image import SBOM_PATH
+from lab.report import ImageScan, LabReport, model_rows, stage_chart, write_report
 from lab.settings import Settings
 
 
@@ -34,6 +36,12 @@ def publish_report(report: LabReport, settings: Settings) -> None:
         key=names.artifact_key(report.lab, "models"),
         description=f"What each model of lab {report.lab} answered.",
     )
+    if report.scan is not None:
+        create_markdown_artifact(
+            _sbom_text(report, report.scan, settings.lab_home(report.lab)),
+            key=names.artifact_key(report.lab, "sbom"),
+            description=f"What is in the image of lab {report.lab}, and what is known of it.",
+        )
     create_markdown_artifact(
         f"```mermaid\n{stage_chart(report.stages)}\n```\n\n{_stage_table(report)}",
         key=names.artifact_key(report.lab, "stages"),
@@ -154,6 +162,31 @@ Image:
 ```text
 {report.image}
 ```
+"""
+
+
+def _sbom_text(report: LabReport, scan: ImageScan, folder: Path) -> str:
+    notes = "".join(f"\n- {note}" for note in scan.notes)
+    head = f"""# What is in the image of lab {report.lab}
+
+| | |
+|---|---|
+| Image | `{report.image}` |
+| Advisories | of {scan.advisories_of}, in `config/advisories.yaml` |
+| Asked besides | {scan.audited_by} |
+"""
+    if scan.sbom is None:
+        return f"{head}\nThe bill of materials is in the image, at `{SBOM_PATH}`.{notes}\n"
+    return f"""{head}| Wheels | {scan.sbom.python_packages} |
+| Debian packages | {scan.sbom.debian_packages} |
+
+The bill of materials is CycloneDX, in the image at `{SBOM_PATH}` and here:
+
+```text
+{folder / scan.sbom.name}
+sha256 {scan.sbom.sha256}
+```
+{notes}
 """
 
 

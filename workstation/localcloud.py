@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import docker
@@ -24,9 +25,12 @@ from docker.models.containers import Container
 from docker.types import IPAMConfig, IPAMPool, LogConfig
 
 from lab.adapters.base_image import PUBLIC_PYTHON, BaseImage, ensure_base_image
-from lab.adapters.wheels import fetch_wheels
+from lab.adapters.wheel_check import check_wheels, load_wheel_rules
+from lab.adapters.wheels import fetch_wheels, read_lock, releases
+from lab.advisories import load_advisories
 from lab.errors import DeadlineError, PermanentError
 from lab.image import LOCAL_CLOUD, build_arguments, image_tag, prepare_context
+from lab.settings import ADVISORIES_PATH, WHEEL_RULES_PATH
 from lab.waiting import wait_for
 
 PORT = 4566
@@ -179,7 +183,12 @@ def _ensure_image(client: docker.DockerClient, home: Path, log: Log) -> str:
 
 
 def _build(client: docker.DockerClient, base: BaseImage, image: str, home: Path, log: Log) -> None:
+    # The local cloud has the engine's socket: what it is made of is looked at as the gateway's is.
+    advisories = load_advisories(ADVISORIES_PATH)
+    locked = releases(read_lock(LOCAL_CLOUD.lock, base.architecture))
+    advisories.check(advisories.find(locked), date.today())
     wheels = fetch_wheels(LOCAL_CLOUD.lock, base.architecture, home / "wheels", log)
+    check_wheels(wheels, load_wheel_rules(WHEEL_RULES_PATH), log)
     context = prepare_context(LOCAL_CLOUD, home / "build" / "localcloud", wheels)
     log(f"Building {image}")
     last = ""

@@ -29,6 +29,7 @@ from docker.errors import APIError, DockerException, ImageNotFound
 
 from lab.adapters.process import Finished, run_child
 from lab.errors import DeadlineError, InvalidInputError, PermanentError, TransientError
+from lab.sbom import BaseContents, read_dpkg, read_os_release
 
 # The index (all architectures) of python:3.11-slim-bookworm, Python 3.11.16, as it stood on
 # 2026-10-01.
@@ -124,6 +125,59 @@ def ensure_base_image(
             return public
         log(f"No public base image: {reason}")
     return _make_debian(client, architecture, suite, log)
+
+
+def read_contents(client: docker.DockerClient, reference: str) -> BaseContents:
+    """What the base image ``reference`` says of itself; nothing of it is run.
+
+    Raises :class:`PermanentError` when the engine does not hold it or it names no packages.
+    """
+    try:
+        environment = client.images.get(reference).attrs["Config"].get("Env") or []
+        # Docker gives out an image's files through a container only, which is never started.
+        container = client.api.create_container(reference, command=["none"])
+        try:
+            dpkg = _files_below(client, container["Id"], "/var/lib/dpkg")
+            release = _files_below(client, container["Id"], "/usr/lib/os-release")
+        finally:
+            client.api.remove_container(container["Id"], force=True)
+    except DockerException as error:
+        raise PermanentError(
+            f"The base image {reference} cannot be read: {getattr(error, 'explanation', error)}",
+            "Remove it from the engine, so that it is made or pulled again.",
+        ) from error
+    # One file for all packages, or one for each where there is no package manager.
+    known = {
+        name: text
+        for name, text in dpkg.items()
+        if name == "dpkg/status" or name.startswith("dpkg/status.d/")
+    }
+    packages = tuple(read_dpkg("\n\n".join(known[name] for name in sorted(known))))
+    says = read_os_release(release.get("os-release", ""))
+    if not packages or "ID" not in says:
+        raise PermanentError(
+            f"The base image {reference} does not say which packages it holds",
+            "Remove it from the engine, so that it is made or pulled again.",
+        )
+    set_by_image = dict(line.split("=", 1) for line in environment if "=" in line)
+    return BaseContents(
+        distribution=says["ID"],
+        release=says.get("VERSION_ID", ""),
+        packages=packages,
+        python=set_by_image.get("PYTHON_VERSION"),
+    )
+
+
+def _files_below(client: docker.DockerClient, container: str, path: str) -> dict[str, str]:
+    """The text of each file at or below ``path``, by its name from there on."""
+    chunks, _ = client.api.get_archive(container, path)
+    found: dict[str, str] = {}
+    with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as tar:
+        for member in tar:
+            content = tar.extractfile(member) if member.isfile() else None
+            if content is not None:
+                found[member.name] = content.read().decode(errors="replace")
+    return found
 
 
 def check_architecture(client: docker.DockerClient, architecture: str) -> None:

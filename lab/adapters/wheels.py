@@ -30,12 +30,8 @@ from packaging.version import Version
 
 from lab.adapters.process import Finished, run_child
 from lab.errors import InvalidInputError, PermanentError, TransientError
+from lab.image import GLIBC_MINOR, OLDEST_GLIBC_MINOR, PYTHON_VERSION
 
-# Debian bookworm's Python and C library. The public Python image has a newer 3.11; what the
-# older one needs besides does no harm there.
-PYTHON_VERSION = "3.11.2"
-GLIBC_MINOR = 36
-OLDEST_GLIBC_MINOR = {"x86_64": 5, "arm64": 17}
 MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}
 
 DOWNLOADS_AT_ONCE = 4
@@ -116,6 +112,11 @@ def read_lock(lock: Path, architecture: str) -> list[LockedRequirement]:
     return [found[name] for name in sorted(found)]
 
 
+def releases(entries: Iterable[LockedRequirement]) -> dict[str, Version]:
+    """The version of each of ``entries``, by name."""
+    return {entry.name: entry.version for entry in entries}
+
+
 def fetch_wheels(
     lock: Path, architecture: str, cache: Path, log: Callable[[str], None]
 ) -> list[Path]:
@@ -180,11 +181,14 @@ def _platforms(architecture: str) -> list[str]:
     return tags + [f"{alias}_{machine}" for minor, alias in aliases.items() if minor >= oldest]
 
 
-def _accepted_tags(architecture: str) -> frozenset[Tag]:
+def _accepted_tags(architecture: str) -> dict[Tag, int]:
+    """What the image's Python accepts, each with its rank: 0 is what suits it best."""
     platforms = _platforms(architecture)
-    return frozenset(cpython_tags((3, 11), platforms=platforms)) | frozenset(
-        compatible_tags((3, 11), interpreter="cp311", platforms=platforms)
-    )
+    tags = [
+        *cpython_tags((3, 11), platforms=platforms),
+        *compatible_tags((3, 11), interpreter="cp311", platforms=platforms),
+    ]
+    return {tag: rank for rank, tag in reversed(list(enumerate(tags)))}
 
 
 def _look_up(
@@ -195,19 +199,21 @@ def _look_up(
 ) -> tuple[dict[NormalizedName, Path], list[LockedRequirement]]:
     wanted = {(entry.name, entry.version): entry for entry in entries}
     accepted = _accepted_tags(architecture)
-    candidates: list[tuple[LockedRequirement, Path]] = []
+    candidates: list[tuple[int, LockedRequirement, Path]] = []
     for path in sorted(folder.glob("*.whl")):
         try:
             name, version, _, tags = parse_wheel_filename(path.name)
         except InvalidWheelFilename:
             continue
         entry = wanted.get((name, version))
-        if entry is not None and tags & accepted:
-            candidates.append((entry, path))
+        if entry is not None and (ranks := [accepted[tag] for tag in tags if tag in accepted]):
+            candidates.append((min(ranks), entry, path))
+    # Of two that fit, the same one on every machine, whatever else its cache holds.
+    candidates.sort(key=lambda candidate: (candidate[0], candidate[2].name), reverse=True)
     here: dict[NormalizedName, Path] = {}
     with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
-        digests = pool.map(_sha256, (path for _, path in candidates))
-        for (entry, path), digest in zip(candidates, digests, strict=True):
+        digests = pool.map(sha256_of, (path for _, _, path in candidates))
+        for (_, entry, path), digest in zip(candidates, digests, strict=True):
             if digest in entry.hashes:
                 here[entry.name] = path
             else:
@@ -216,7 +222,8 @@ def _look_up(
     return here, [entry for entry in entries if entry.name not in here]
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

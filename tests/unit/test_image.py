@@ -64,6 +64,21 @@ def test_each_value_should_change_the_tag(recipe: ImageRecipe, change: dict[str,
     assert tag(recipe, **change) != tag(recipe)
 
 
+@pytest.mark.parametrize("constant", ["SBOM_FORM", "PYTHON_VERSION", "GLIBC_MINOR", "TIMESTAMP"])
+def test_what_the_image_is_made_for_should_change_the_tag(
+    recipe: ImageRecipe, monkeypatch: pytest.MonkeyPatch, constant: str
+) -> None:
+    before = tag(recipe)
+    monkeypatch.setattr(image, constant, 99)
+    assert tag(recipe) != before
+
+
+def test_the_builder_should_give_the_time_and_drop_the_installer_that_are_named_here() -> None:
+    scripts = (image.SHARED_FOLDER / "install_site.py").read_text()
+    assert f"TIMESTAMP = {image.TIMESTAMP:_}\n" in scripts
+    assert f'INSTALLER = "{image.INSTALLER}"\n' in scripts
+
+
 def test_a_file_that_is_no_input_should_not_change_the_tag(recipe: ImageRecipe) -> None:
     before = tag(recipe)
     (recipe.folder / "requirements.in").write_text("comment")
@@ -83,6 +98,15 @@ def test_a_missing_or_unwanted_configuration_should_be_refused(recipe: ImageReci
         image_tag(LOCAL_CLOUD, base_identity="abc", architecture="x86_64", config_text="x")
 
 
+def test_a_missing_or_unwanted_bill_of_materials_should_be_refused(
+    recipe: ImageRecipe, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInputError, match="needs a bill of materials"):
+        prepare_context(recipe, tmp_path / "context", [], config_text="x")
+    with pytest.raises(InvalidInputError, match="takes none"):
+        prepare_context(LOCAL_CLOUD, tmp_path / "context", [], sbom_text="{}")
+
+
 def test_an_unknown_architecture_should_be_refused(recipe: ImageRecipe) -> None:
     with pytest.raises(InvalidInputError, match="riscv"):
         tag(recipe, architecture="riscv")
@@ -98,10 +122,13 @@ def test_the_context_should_hold_the_inputs_and_nothing_else(
     target = tmp_path / "context"
     target.mkdir()
     (target / "left over").write_text("from an earlier build")
-    prepare_context(recipe, target, [wheel], config_text="models: []")
+    prepare_context(recipe, target, [wheel], config_text="models: []", sbom_text="{}")
     found = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
-    assert found == {*FILES, "build/install.py", f"wheels/{wheel.name}", "config.yaml"}
+    assert found == {
+        *(*FILES, "build/install.py", f"wheels/{wheel.name}", "config.yaml", "sbom.cdx.json"),
+    }
     assert (target / "config.yaml").read_text() == "models: []"
+    assert (target / "sbom.cdx.json").read_text() == "{}"
     copied = [path for path in target.rglob("*") if path.is_file() and path.suffix != ".whl"]
     assert {(path.stat().st_mtime, path.stat().st_mode & 0o777) for path in copied} == {
         (image.TIMESTAMP, 0o644)

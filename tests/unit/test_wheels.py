@@ -112,6 +112,15 @@ def test_a_wheel_should_be_fetched_once(lock: Path, tmp_path: Path, index: Index
     assert index.calls == 1
 
 
+def test_of_two_wheels_that_fit_the_best_should_be_taken(lock: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache" / "x86_64"
+    cache.mkdir(parents=True)
+    best = "demo-1.0-cp311-cp311-manylinux_2_28_x86_64.whl"
+    for name in (NAME, best, "demo-1.0-cp311-cp311-manylinux_2_5_x86_64.whl"):
+        (cache / name).write_bytes(GOOD)
+    assert fetch_wheels(lock, "x86_64", tmp_path / "cache", print) == [cache / best]
+
+
 def test_a_damaged_file_in_the_cache_should_be_fetched_again(
     lock: Path, tmp_path: Path, index: Index
 ) -> None:

@@ -1,0 +1,163 @@
+"""What is in an image, as a CycloneDX document that equal inputs make equal byte for byte. Pure.
+
+It names wheels and Debian packages; what they bundle inside is not taken apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cyclonedx.model import HashAlgorithm, HashType, Property
+from cyclonedx.model.bom import Bom, BomMetaData
+from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.output import make_outputter
+from cyclonedx.schema import OutputFormat, SchemaVersion
+from packageurl import PackageURL
+
+from lab import names
+from lab.image import SBOM_NAME
+from lab.report import SbomFile
+
+#: What serial numbers are made from, so that the same image always has the same one.
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, f"sbom.{names.PROJECT}")
+_WHEEL_FILE = f"{names.PROJECT}:wheel"
+
+
+@dataclass(frozen=True)
+class WheelFile:
+    """A wheel that is installed into the image."""
+
+    name: str
+    version: str
+    file_name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DebianPackage:
+    """A package of the base image, as dpkg knows it."""
+
+    name: str
+    version: str
+    architecture: str
+
+
+@dataclass(frozen=True)
+class BaseContents:
+    """What a base image says that it holds: its release, its packages, a Python of its own."""
+
+    distribution: str
+    release: str
+    packages: tuple[DebianPackage, ...]
+    python: str | None = None
+
+
+def read_dpkg(text: str) -> list[DebianPackage]:
+    """The installed packages in ``text``, a dpkg status file or several one after another."""
+    found = []
+    for paragraph in text.split("\n\n"):
+        fields = {}
+        for line in paragraph.splitlines():
+            name, colon, value = line.partition(":")
+            # A line that continues a field begins with a blank, and so gives no field's name.
+            if colon:
+                fields[name] = value.strip()
+        if fields.get("Status", "").endswith(" installed"):
+            found.append(
+                DebianPackage(fields["Package"], fields["Version"], fields["Architecture"])
+            )
+    return sorted(found, key=lambda package: package.name)
+
+
+def read_os_release(text: str) -> dict[str, str]:
+    """The values of an ``os-release`` file, without their quotes."""
+    pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return {name: value.strip().strip('"') for name, value in pairs}
+
+
+def write_sbom(tag: str, wheels: Iterable[WheelFile], base: BaseContents) -> str:
+    """The CycloneDX 1.6 document, as JSON, of the image ``tag`` made of ``wheels`` and ``base``.
+
+    It holds no time and no random number: equal arguments give equal text.
+    """
+    image = Component(
+        type=ComponentType.CONTAINER, name=names.PROJECT, version=tag, bom_ref=names.PROJECT
+    )
+    components = [
+        *(_wheel(wheel) for wheel in wheels),
+        *(_package(package, base) for package in base.packages),
+        *_rest_of(base),
+    ]
+    metadata = BomMetaData(component=image)
+    # The library's type does not allow for it, but the format does: a time would tell builds apart.
+    metadata.timestamp = None  # type: ignore[assignment]
+    bom = Bom(serial_number=uuid.uuid5(_NAMESPACE, tag), metadata=metadata, components=components)
+    bom.register_dependency(image, components)
+    written = make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6)
+    return str(written.output_as_string(indent=1)) + "\n"
+
+
+def describe_sbom(text: str, wheels: Sequence[WheelFile], base: BaseContents) -> SbomFile:
+    """What the report says of the document ``text``, made of ``wheels`` and ``base``."""
+    return SbomFile(
+        name=SBOM_NAME,
+        sha256=hashlib.sha256(text.encode()).hexdigest(),
+        python_packages=len(wheels),
+        debian_packages=len(base.packages),
+    )
+
+
+def _wheel(wheel: WheelFile) -> Component:
+    purl = PackageURL("pypi", None, wheel.name, wheel.version)
+    return Component(
+        type=ComponentType.LIBRARY,
+        name=wheel.name,
+        version=wheel.version,
+        purl=purl,
+        bom_ref=purl.to_string(),
+        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=wheel.sha256)],
+        properties=[Property(name=_WHEEL_FILE, value=wheel.file_name)],
+    )
+
+
+def _package(package: DebianPackage, base: BaseContents) -> Component:
+    purl = PackageURL(
+        "deb",
+        base.distribution,
+        package.name,
+        package.version,
+        {"arch": package.architecture, "distro": f"{base.distribution}-{base.release}"},
+    )
+    return Component(
+        type=ComponentType.LIBRARY,
+        name=package.name,
+        version=package.version,
+        purl=purl,
+        bom_ref=purl.to_string(),
+    )
+
+
+def _rest_of(base: BaseContents) -> list[Component]:
+    found = [
+        Component(
+            type=ComponentType.OPERATING_SYSTEM,
+            name=base.distribution,
+            version=base.release,
+            bom_ref=f"os:{base.distribution}-{base.release}",
+        )
+    ]
+    if base.python:
+        purl = PackageURL("generic", None, "python", base.python)
+        found.append(
+            Component(
+                type=ComponentType.PLATFORM,
+                name="python",
+                version=base.python,
+                purl=purl,
+                bom_ref=purl.to_string(),
+            )
+        )
+    return found

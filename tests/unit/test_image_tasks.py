@@ -1,0 +1,246 @@
+"""What is known against an image stops it before it is built; what is held is what was built."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+from unittest.mock import create_autospec
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from lab import image as recipe
+from lab.adapters.audit import Audit
+from lab.adapters.aws import Cloud, HeldImage
+from lab.adapters.wheels import LockedRequirement
+from lab.advisories import Advisories, Finding
+from lab.errors import InterruptedWorkError, PermanentError, TransientError
+from lab.plan import ImagePlan
+from lab.report import ImageScan, LabReport, SbomFile
+from lab.sbom import BaseContents, DebianPackage
+from lab.settings import Settings
+from tasks import image as tasks
+from tasks import publish
+
+ENTRIES = [
+    LockedRequirement(name, Version("1.0"), frozenset({"a" * 64}), Requirement(f"{name}==1.0"))
+    for name in ("demo", "pip")
+]
+ADVISORIES = Advisories.model_validate(
+    {
+        "as_of": "2030-01-02",
+        "advisories": [
+            {
+                "id": "CVE-2030-1",
+                "package": "demo",
+                "affected": ["==0.9"],
+                "summary": "lets anybody in",
+                "source": "OSV",
+                "entered": "2030-01-01",
+            }
+        ],
+    }
+)
+FAULT = Finding(package="demo", version="1.0", id="CVE-2030-2", source="OSV")
+DIGEST = "sha256:01"
+
+
+def plan(**changes: Any) -> ImagePlan:
+    values = {
+        "repository": "registry/gateway-lab",
+        "tag": "0123abcd",
+        "base_reference": "base:1",
+        "base_source": "debian",
+        "config": "models: []",
+    }
+    return ImagePlan(**(values | changes))
+
+
+class World:
+    """What surrounds the tasks: which steps were taken, and what they found."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+        self.settings = Settings(home=home)
+        self.steps: list[str] = []
+        self.told: list[str] = []
+        self.audit = Audit("OSV")
+        self.unreachable: Exception | None = None
+        self.cloud = create_autospec(Cloud, instance=True)
+        wheels = [home / f"{entry.name}-1.0-py3-none-any.whl" for entry in ENTRIES]
+        for wheel in wheels:
+            wheel.write_text(wheel.name)
+
+        def fetch_wheels(*_: object) -> list[Path]:
+            self.steps.append("fetch")
+            if self.unreachable:
+                raise self.unreachable
+            return wheels
+
+        def asked(*_: object) -> Audit:
+            self.steps.append("audit")
+            return self.audit
+
+        base = BaseContents("debian", "12", (DebianPackage("tzdata", "2025b", "all"),))
+        for name, value in {
+            "run_log": lambda: self.told.append,
+            "read_lock": lambda *_: ENTRIES,
+            "load_advisories": lambda _: ADVISORIES,
+            "fetch_wheels": fetch_wheels,
+            "check_wheels": lambda *_: self.steps.append("look"),
+            "audit": asked,
+            "read_contents": lambda *_: base,
+            "open_cloud": lambda _: self.cloud,
+        }.items():
+            monkeypatch.setattr(tasks, name, value)
+        monkeypatch.setattr(tasks.docker, "connect", lambda: "engine")
+
+    def scan(self, **changes: Any) -> tasks.Scanned:
+        checked = create_autospec(tasks.Checked, instance=True, architecture="x86_64")
+        return tasks.scan_image.fn("demo", self.settings, checked, plan(**changes))
+
+    @property
+    def sbom(self) -> Path:
+        return self.settings.lab_home("demo") / recipe.SBOM_NAME
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
+    return World(monkeypatch, tmp_path)
+
+
+def test_an_image_is_looked_at_from_every_side(world: World) -> None:
+    """should look into the wheels, ask of their releases, and write down what there is"""
+    scanned = world.scan()
+    assert world.steps == ["fetch", "look", "audit"]
+    assert scanned.scan.audited_by == "OSV"
+    assert scanned.scan.advisories_of == date(2030, 1, 2)
+    assert scanned.scan.sbom is not None
+    written = world.sbom.read_bytes()
+    assert written.decode() == scanned.sbom_text
+    assert hashlib.sha256(written).hexdigest() == scanned.scan.sbom.sha256
+
+
+def test_the_installer_is_not_in_the_bill_of_materials(world: World) -> None:
+    """should not name what the builder drops again"""
+    scanned = world.scan()
+    assert scanned.sbom_text is not None
+    assert "pkg:pypi/demo@1.0" in scanned.sbom_text
+    assert "pkg:pypi/pip@" not in scanned.sbom_text
+
+
+def test_what_a_public_source_knows_stops_the_image(world: World) -> None:
+    """should refuse before anything is written or built"""
+    world.audit = Audit("OSV", [FAULT])
+    with pytest.raises(PermanentError, match=r"demo 1\.0 is vulnerable, CVE-2030-2"):
+        world.scan()
+    assert not world.sbom.exists()
+
+
+def test_silent_sources_leave_the_projects_own_list(world: World) -> None:
+    """should go on, tell why each was silent, and name the list with its date"""
+    world.audit = Audit(None, silent=["OSV: refused", "PyPI: refused"])
+    scanned = world.scan()
+    assert scanned.scan.audited_by == "nobody: no public source could be asked"
+    said = "\n".join(world.told)
+    assert "OSV: refused" in said
+    assert "config/advisories.yaml of 2030-01-02" in said
+
+
+def test_the_projects_own_list_counts_always(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """should refuse what is listed also when sources are silent, and when nothing is built"""
+    listed = ADVISORIES.advisories[0].model_copy(update={"affected": ("==1.0",)})
+    known = ADVISORIES.model_copy(update={"advisories": (listed,)})
+    monkeypatch.setattr(tasks, "load_advisories", lambda _: known)
+    world.audit = Audit(None)
+    with pytest.raises(PermanentError, match="CVE-2030-1"):
+        world.scan()
+    with pytest.raises(PermanentError, match="CVE-2030-1"):
+        world.scan(pushed_digest=DIGEST)
+
+
+def test_what_is_listed_is_refused_before_anything_is_made(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """should be refused while the image is planned, when nothing that costs exists"""
+    listed = ADVISORIES.advisories[0].model_copy(update={"affected": ("==1.0",)})
+    known = ADVISORIES.model_copy(update={"advisories": (listed,)})
+    monkeypatch.setattr(tasks, "load_advisories", lambda _: known)
+    monkeypatch.setattr(tasks, "ensure_base_image", lambda *_, **__: world.steps.append("base"))
+    checked = create_autospec(tasks.Checked, instance=True, architecture="x86_64")
+    with pytest.raises(PermanentError, match="CVE-2030-1"):
+        tasks.plan_image.fn(world.settings, checked)
+    assert not world.steps
+
+
+def test_an_image_in_the_registry_is_not_audited_again(world: World) -> None:
+    """should still have its bill of materials here"""
+    scanned = world.scan(pushed_digest=DIGEST)
+    assert world.steps == ["fetch"]
+    assert scanned.scan.audited_by == "nobody: the image was built before"
+    assert world.sbom.exists()
+
+
+def test_an_image_in_the_registry_needs_no_package_index(world: World) -> None:
+    """should come up without its bill of materials here, and leave none of another image"""
+    world.scan()
+    world.unreachable = TransientError("the index does not answer")
+    scanned = world.scan(pushed_digest=DIGEST)
+    assert scanned.sbom_text is None
+    assert scanned.scan.sbom is None
+    assert not world.sbom.exists()
+    with pytest.raises(TransientError):
+        world.scan()
+
+
+def test_an_interruption_is_no_missing_index(world: World) -> None:
+    """should end the run"""
+    world.unreachable = InterruptedWorkError("the run is ending")
+    with pytest.raises(InterruptedWorkError):
+        world.scan(pushed_digest=DIGEST)
+
+
+@pytest.mark.parametrize("built", ["sha256:0c", DIGEST])
+def test_the_registry_holds_what_was_built(
+    world: World, monkeypatch: pytest.MonkeyPatch, built: str
+) -> None:
+    """should know it by configuration or by manifest, as the engine stores images"""
+    monkeypatch.setattr(tasks.docker, "push", lambda *_: None)
+    monkeypatch.setattr(tasks.docker, "image_id", lambda *_: built)
+    world.cloud.held_image.return_value = HeldImage(DIGEST, "sha256:0c")
+    assert tasks.push_image.fn(world.settings, plan()) == DIGEST
+
+
+def test_another_image_in_the_registry_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """should tell what was built and what is held"""
+    monkeypatch.setattr(tasks.docker, "push", lambda *_: None)
+    monkeypatch.setattr(tasks.docker, "image_id", lambda *_: "sha256:built")
+    world.cloud.held_image.return_value = HeldImage(DIGEST, "sha256:0c")
+    with pytest.raises(PermanentError) as caught:
+        tasks.push_image.fn(world.settings, plan())
+    for digest in ("sha256:built", DIGEST, "sha256:0c"):
+        assert digest in caught.value.message
+
+
+AT = datetime(2030, 1, 31, 12, tzinfo=UTC)
+SBOM = SbomFile(name=recipe.SBOM_NAME, sha256="0" * 64, python_packages=97, debian_packages=55)
+
+
+@pytest.mark.parametrize("sbom", [SBOM, None])
+def test_the_artifact_says_what_is_in_the_image(sbom: SbomFile | None) -> None:
+    """should be a page with a way to the file, not the file"""
+    scan = ImageScan(
+        advisories_of=date(2030, 1, 2), audited_by="OSV", notes=["demo is allowed"], sbom=sbom
+    )
+    report = LabReport(lab="demo", target="local", created_at=AT, expires_at=AT, scan=scan)
+    text = publish._sbom_text(report, scan, Path("/home/labs/demo"))
+    assert "/usr/share/sbom/sbom.cdx.json" in text
+    assert "2030-01-02" in text
+    assert "OSV" in text
+    assert "- demo is allowed" in text
+    assert ("/home/labs/demo/sbom.cdx.json" in text) is (sbom is not None)
+    assert len(text) < 2000
