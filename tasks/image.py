@@ -99,6 +99,7 @@ def scan_image(lab: str, settings: Settings, checked: Checked, image: ImagePlan)
     advisories = load_advisories(ADVISORIES_PATH)
     rules = load_wheel_rules(WHEEL_RULES_PATH)
     found = advisories.find(releases(entries))
+    unknown: list[str] = []
     wheels: list[Path] | None = None
     audited_by = "nobody: the image was built before"
     try:
@@ -117,8 +118,8 @@ def scan_image(lab: str, settings: Settings, checked: Checked, image: ImagePlan)
         for reason in audited.silent:
             log(f"pip-audit could not ask {reason}")
         if audited.unknown:
-            log(f"unknown to {audited.source}: {', '.join(audited.unknown)}")
-    notes = advisories.check(found, date.today())
+            unknown = [f"{audited.source} does not know {', '.join(audited.unknown)}"]
+    notes = [*advisories.check(found, date.today()), *unknown]
     for note in notes:
         log(note)
     log(

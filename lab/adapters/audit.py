@@ -58,8 +58,8 @@ def audit(
 ) -> Audit:
     """Ask the first of ``sources`` that answers about every one of ``entries``.
 
-    A source that does not answer all of it within ``deadline`` seconds is passed over; that none
-    does is no error. Raises only when the run is interrupted.
+    A source that does not answer all of it within ``deadline`` seconds, or knows none of them, is
+    passed over; that none answers is no error. Raises only when the run is interrupted.
     """
     silent: list[str] = []
     with tempfile.TemporaryDirectory(prefix="gateway-lab-audit-") as scratch:
@@ -76,6 +76,10 @@ def audit(
                 silent.append(f"{source}: {_why(finished)}")
                 continue
             result = _read(source, answer, entries, silent)
+            if len(result.unknown) == len(entries):
+                # A mirror of the index may serve files and nothing of what is known of them.
+                silent.append(f"{source}: it knows none of the {len(entries)} releases")
+                continue
             log(f"{source} was asked about {len(entries)} releases: {_count(result)}")
             return result
     return Audit(None, silent=silent)

@@ -138,10 +138,23 @@ def test_a_release_that_the_source_does_not_know_is_told(
     entries: list[LockedRequirement], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """should be named, whether it was skipped or left out: nothing was said of it"""
-    partly = [{"name": "demo", "skip_reason": "not found"}]
-    answer = Finished(0, json.dumps({"dependencies": partly, "fixes": []}), "")
-    monkeypatch.setattr(module, "run_child", answers(answer))
-    assert audit(entries, print).unknown == ["demo 1.0", "sound 2.0"]
+    known = {"name": "sound", "version": "2.0", "vulns": []}
+    for partly in ([{"name": "demo", "skip_reason": "not found"}, known], [known]):
+        answer = Finished(0, json.dumps({"dependencies": partly, "fixes": []}), "")
+        monkeypatch.setattr(module, "run_child", answers(answer))
+        assert audit(entries, print).unknown == ["demo 1.0"]
+
+
+def test_a_source_that_knows_nothing_is_passed_over(
+    entries: list[LockedRequirement], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """should not be believed that there are no faults: it has not heard of the packages either"""
+    skipped = [{"name": entry.name, "skip_reason": "not found"} for entry in entries]
+    answer = Finished(0, json.dumps({"dependencies": skipped, "fixes": []}), "")
+    monkeypatch.setattr(module, "run_child", answers(answer, answer))
+    result = audit(entries, print)
+    assert result.source is None
+    assert result.silent == [f"{source}: it knows none of the 2 releases" for source in SOURCES]
 
 
 @pytest.mark.parametrize("said", ["", "no JSON", "[]", "{}", '{"dependencies": null}'])

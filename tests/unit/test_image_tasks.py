@@ -149,6 +149,12 @@ def test_silent_sources_leave_the_projects_own_list(world: World) -> None:
     assert "config/advisories.yaml of 2030-01-02" in said
 
 
+def test_releases_that_nobody_knows_are_told(world: World) -> None:
+    """should stand in the report: nothing was said of them"""
+    world.audit = Audit("OSV", unknown=["demo 1.0"])
+    assert world.scan().scan.notes == ["OSV does not know demo 1.0"]
+
+
 def test_the_projects_own_list_counts_always(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """should refuse what is listed also when sources are silent, and when nothing is built"""
     listed = ADVISORIES.advisories[0].model_copy(update={"affected": ("==1.0",)})
