@@ -1,0 +1,239 @@
+"""Two builds of the same inputs give the same files: the image's tag stands for its content.
+
+Needs a Docker engine and the package index, and no cloud. One build without the engine's cache is
+compared with the image that this machine has under the tag already, or else with another build.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import sys
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import docker
+import pytest
+from docker.errors import ImageNotFound
+from packaging.utils import canonicalize_name
+
+from lab import image as recipe
+from lab.adapters.base_image import PUBLIC_PYTHON, BaseImage, ensure_base_image, read_contents
+from lab.adapters.wheels import fetch_wheels, read_lock, sha256_of
+from lab.catalog import load_catalog
+from lab.errors import PermanentError
+from lab.render import litellm_config
+from lab.sbom import WheelFile, write_sbom
+from lab.settings import Settings
+from workstation.engine import ensure_engine, stop_engine
+from workstation.localcloud import REGISTRY_HOST, connect
+from workstation.targets import lab_home
+
+REPOSITORY = "gateway-lab-reproducible"
+ARCHITECTURES = {"amd64": "x86_64", "arm64": "arm64"}
+TOLD_AT_MOST = 20
+
+
+def log(text: str) -> None:
+    sys.stderr.write(f"· {text}\n")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[docker.DockerClient]:
+    """An engine; one that was started for these tests is stopped again."""
+    try:
+        connect()
+        ran_before = True
+    except PermanentError:
+        ran_before = False
+        ensure_engine(lab_home(), log)
+    yield connect()
+    if not ran_before:
+        stop_engine(lab_home(), log)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that goes into the image, and its tag."""
+
+    base: BaseImage
+    config: str
+    tag: str
+    wheels: list[Path]
+    sbom: str
+
+    def build(self, engine: docker.DockerClient, name: str, folder: Path) -> str:
+        """Build the image without the engine's cache, from a context of its own; its name."""
+        context = recipe.prepare_context(
+            recipe.GATEWAY, folder, self.wheels, config_text=self.config, sbom_text=self.sbom
+        )
+        arguments = recipe.build_arguments(
+            context, base_reference=self.base.reference, architecture=self.base.architecture
+        )
+        reference = f"{REPOSITORY}:{name}"
+        for event in engine.api.build(tag=reference, nocache=True, decode=True, **arguments):
+            assert "error" not in event, event
+        return reference
+
+
+@pytest.fixture(scope="module")
+def inputs(engine: docker.DockerClient) -> Inputs:
+    architecture = ARCHITECTURES[str(engine.version()["Arch"])]
+    base = ensure_base_image(engine, architecture, public_reference=PUBLIC_PYTHON, log=log)
+    config = litellm_config(load_catalog(Settings().catalog_path).choose(None))
+    tag = recipe.image_tag(
+        recipe.GATEWAY,
+        base_identity=base.identity,
+        architecture=architecture,
+        config_text=config,
+    )
+    wheels = fetch_wheels(recipe.GATEWAY.lock, architecture, lab_home() / "wheels", log)
+    installed = [
+        WheelFile(entry.name, str(entry.version), wheel.name, sha256_of(wheel))
+        for entry, wheel in zip(read_lock(recipe.GATEWAY.lock, architecture), wheels, strict=True)
+        if entry.name != recipe.INSTALLER
+    ]
+    sbom = write_sbom(tag, installed, read_contents(engine, base.reference))
+    return Inputs(base, config, tag, wheels, sbom)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file as the image has it; ``content`` is a hash, or where a link points to."""
+
+    kind: str
+    mode: int
+    owner: tuple[int, int]
+    time: float
+    content: str
+
+
+def tree_of(engine: docker.DockerClient, reference: str, scratch: Path) -> dict[str, Entry]:
+    """Every path of the image, as its layers leave it, one after another."""
+    saved = scratch / "image.tar"
+    with saved.open("wb") as file:
+        for chunk in engine.images.get(reference).save():
+            file.write(chunk)
+    found: dict[str, Entry] = {}
+    with tarfile.open(saved) as archive:
+        (manifest,) = json.load(member(archive, "manifest.json"))
+        for layer in manifest["Layers"]:
+            with tarfile.open(fileobj=member(archive, layer)) as tar:
+                for entry in tar:
+                    assert not Path(entry.name).name.startswith(".wh."), "a layer takes files away"
+                    found[entry.name] = read(tar, entry)
+    saved.unlink()
+    return found
+
+
+def member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
+    file = archive.extractfile(name)
+    assert file is not None, name
+    return file
+
+
+def read(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> Entry:
+    content = entry.linkname
+    if entry.isfile():
+        content = hashlib.file_digest(member(tar, entry.name), "sha256").hexdigest()  # type: ignore[arg-type]
+    owner = (entry.uid, entry.gid)
+    return Entry(entry.type.decode(), entry.mode, owner, entry.mtime, content)
+
+
+@pytest.fixture(scope="module")
+def built(
+    engine: docker.DockerClient, inputs: Inputs, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, str]]:
+    """Two images of the same inputs, by name: built at other times, under another umask."""
+    folder = tmp_path_factory.mktemp("contexts")
+    theirs = f"{REGISTRY_HOST}/gateway-lab:{inputs.tag}"
+    try:
+        engine.images.get(theirs)
+        first = theirs
+        log(f"{theirs} is here: one build is enough")
+    except ImageNotFound:
+        first = inputs.build(engine, "first", folder / "first")
+    before = os.umask(0o077)
+    try:
+        second = inputs.build(engine, "second", folder / "second")
+    finally:
+        os.umask(before)
+    yield first, second
+    for name in ("first", "second"):
+        with contextlib.suppress(ImageNotFound):
+            engine.images.remove(f"{REPOSITORY}:{name}")
+
+
+@pytest.fixture(scope="module")
+def trees(
+    engine: docker.DockerClient, built: tuple[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Entry], dict[str, Entry]]:
+    scratch = tmp_path_factory.mktemp("saved")
+    first, second = (tree_of(engine, reference, scratch) for reference in built)
+    return first, second
+
+
+def test_two_builds_have_equal_files(trees: tuple[dict[str, Entry], dict[str, Entry]]) -> None:
+    """should have the same paths, contents, modes, owners and times, to the last folder"""
+    first, second = trees
+    assert len(first) > 5000
+    different = [
+        f"{path}: {first.get(path)} / {second.get(path)}"
+        for path in sorted(first.keys() | second.keys())
+        if first.get(path) != second.get(path)
+    ]
+    told = "\n".join(different[:TOLD_AT_MOST])
+    assert not different, f"{len(different)} paths differ:\n{told}"
+
+
+def test_two_builds_run_the_same(engine: docker.DockerClient, built: tuple[str, str]) -> None:
+    """should have equal settings, but for the labels that name the inputs of the one built by us"""
+
+    def settings(reference: str) -> dict[str, Any]:
+        config = dict(engine.images.get(reference).attrs["Config"])
+        return {k: v for k, v in config.items() if k not in {"Labels", "Image", "Hostname"}}
+
+    first, second = (settings(reference) for reference in built)
+    assert first == second
+
+
+def test_every_file_has_the_one_time(trees: tuple[dict[str, Entry], dict[str, Entry]]) -> None:
+    """should hold also where a layer adds a file to a folder of another"""
+    late = {path: entry.time for path, entry in trees[1].items() if entry.time != recipe.TIMESTAMP}
+    assert not late
+
+
+def test_no_file_can_change_who_one_is(trees: tuple[dict[str, Entry], dict[str, Entry]]) -> None:
+    """should have no set-user-id and no set-group-id file, and let only root write"""
+    set_id = stat.S_ISUID | stat.S_ISGID
+    assert not [path for path, entry in trees[1].items() if entry.mode & set_id]
+    assert {entry.owner for entry in trees[1].values()} == {(0, 0)}
+    writable = [p for p, e in trees[1].items() if e.kind != "2" and e.mode & 0o022]
+    assert [path.rstrip("/") for path in writable] == ["tmp"]
+
+
+def test_the_image_holds_its_bill_of_materials(
+    inputs: Inputs, trees: tuple[dict[str, Entry], dict[str, Entry]]
+) -> None:
+    """should hold the very file, and install exactly the wheels that it names"""
+    tree = trees[1]
+    here = tree[recipe.SBOM_PATH.lstrip("/")]
+    assert here.content == hashlib.sha256(inputs.sbom.encode()).hexdigest()
+    site = recipe.SITE_PATH.lstrip("/") + "/"
+    installed = {
+        canonicalize_name(path.removeprefix(site).partition("-")[0])
+        for path in tree
+        if path.startswith(site) and path.endswith(".dist-info/METADATA")
+    }
+    listed = {
+        component["name"]
+        for component in json.loads(inputs.sbom)["components"]
+        if component.get("purl", "").startswith("pkg:pypi/")
+    }
+    assert installed == listed
