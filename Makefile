@@ -50,8 +50,8 @@ check: venv scanners ## Lint, types, layering, scans, unit tests
 	@$(VENV)/bin/lint-imports
 	@$(RUN) -m pytest -q tests/static tests/unit
 
-test: check ## Everything but the two below: Terraform and the local cloud included
-	@$(RUN) -m pytest tests/terraform tests/localcloud
+test: check ## Everything but the two below: Terraform, the image and the local cloud included
+	@$(RUN) -m pytest tests/terraform tests/image tests/localcloud
 
 test-ends: venv ## The ends of a lab, whatever breaks: a quarter of an hour on the local cloud
 	@$(RUN) -m pytest tests/ends
