@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from datetime import date
 from pathlib import Path
@@ -97,22 +98,25 @@ def scan_image(lab: str, settings: Settings, checked: Checked, image: ImagePlan)
     log = run_log()
     entries = read_lock(recipe.GATEWAY.lock, checked.architecture)
     advisories = load_advisories(ADVISORIES_PATH)
-    rules = load_wheel_rules(WHEEL_RULES_PATH)
     found = advisories.find(releases(entries))
     unknown: list[str] = []
     wheels: list[Path] | None = None
-    audited_by = "nobody: the image was built before"
-    try:
-        wheels = fetch_wheels(
-            recipe.GATEWAY.lock, checked.architecture, settings.home / "wheels", log
-        )
-    except LabError as error:
-        if not image.pushed_digest or isinstance(error, InterruptedWorkError):
+    if image.pushed_digest:
+        audited_by = "nobody: the image was built before"
+        try:
+            wheels = _fetch(settings, checked)
+        except InterruptedWorkError:
             raise
-        log(f"no bill of materials here, but the image has one: {error.message}")
-    if wheels is not None and not image.pushed_digest:
-        check_wheels(wheels, rules, log)
-        audited = audit(entries, log)
+        except LabError as error:
+            log(f"no bill of materials here, but the image has one: {error.message}")
+    else:
+        rules = load_wheel_rules(WHEEL_RULES_PATH)
+        with ThreadPoolExecutor(1) as pool:
+            # The index and the sources of faults answer side by side.
+            asked = pool.submit(audit, entries, log)
+            wheels = _fetch(settings, checked)
+            check_wheels(wheels, rules, log)
+            audited = asked.result()
         found += audited.findings
         audited_by = audited.source or "nobody: no public source could be asked"
         for reason in audited.silent:
@@ -135,6 +139,11 @@ def scan_image(lab: str, settings: Settings, checked: Checked, image: ImagePlan)
     write_whole(path, text)
     log(f"{path}: {sbom.python_packages} wheels, {sbom.debian_packages} Debian packages")
     return Scanned(scan=scan.model_copy(update={"sbom": sbom}), sbom_text=text)
+
+
+def _fetch(settings: Settings, checked: Checked) -> list[Path]:
+    cache = settings.home / "wheels"
+    return fetch_wheels(recipe.GATEWAY.lock, checked.architecture, cache, run_log())
 
 
 def _make_sbom(
@@ -167,8 +176,7 @@ def build_image(settings: Settings, checked: Checked, image: ImagePlan, scanned:
     if docker.has_image(docker.connect(), image.reference, labels):
         log(f"{image.reference} is on this machine: nothing to build")
         return False
-    cache = settings.home / "wheels"
-    wheels = fetch_wheels(recipe.GATEWAY.lock, checked.architecture, cache, log)
+    wheels = _fetch(settings, checked)
     settings.home.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="context-", dir=settings.home) as folder:
         context = recipe.prepare_context(

@@ -67,6 +67,17 @@ def check_digests(
     Raises PermanentError with the digests otherwise. The service has no task then: nobody knows
     what an image is that we did not push.
     """
+    try:
+        _check_digests(cloud, task, image, digest)
+    except PermanentError:
+        try:
+            cloud.stop_service(rollout.cluster, rollout.service)
+        except LabError as second:
+            run_log()(f"and its service could not be stopped: {second.message}")
+        raise
+
+
+def _check_digests(cloud: Cloud, task: RunningTask, image: ImagePlan, digest: str) -> None:
     held = cloud.held_image(names.repository_name(), image.tag)
     told = {
         "the running task has": task.image_digest or "a digest that ECS does not tell",
@@ -74,12 +85,11 @@ def check_digests(
     }
     if set(told.values()) == {digest}:
         return
-    cloud.stop_service(rollout.cluster, rollout.service)
     raise PermanentError(
         f"{image.reference} is not what was pushed: pushed was {digest}, "
         + ", ".join(f"{who} {what}" for who, what in told.items()),
-        "Find out who else pushes to the repository, remove the tag from it, and bring the lab up"
-        " again. Its service was stopped.",
+        "It is being stopped. Find out who else pushes to the repository, remove the tag from it,"
+        " and bring the lab up again.",
     )
 
 

@@ -114,7 +114,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
 def test_an_image_is_looked_at_from_every_side(world: World) -> None:
     """should look into the wheels, ask of their releases, and write down what there is"""
     scanned = world.scan()
-    assert world.steps == ["fetch", "look", "audit"]
+    assert sorted(world.steps) == ["audit", "fetch", "look"]
     assert scanned.scan.audited_by == "OSV"
     assert scanned.scan.advisories_of == date(2030, 1, 2)
     assert scanned.scan.sbom is not None

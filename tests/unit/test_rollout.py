@@ -7,7 +7,7 @@ from unittest.mock import create_autospec
 import pytest
 
 from lab.adapters.aws import Cloud, HeldImage, Rollout, RunningTask
-from lab.errors import PermanentError
+from lab.errors import PermanentError, TransientError
 from lab.plan import ImagePlan
 from tasks import rollout
 
@@ -54,3 +54,18 @@ def test_another_image_is_stopped(runs: str | None, held: HeldImage | None, said
     assert f"pushed was {DIGEST}" in caught.value.message
     assert said in caught.value.message
     cloud.stop_service.assert_called_once_with("cluster", "service")
+
+
+def test_a_registry_that_contradicts_itself_stops_the_service(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """should raise what the registry did, also where the service cannot be stopped"""
+    told: list[str] = []
+    monkeypatch.setattr(rollout, "run_log", lambda: told.append)
+    cloud = create_autospec(Cloud, instance=True)
+    cloud.held_image.side_effect = PermanentError("the registry names another digest")
+    cloud.stop_service.side_effect = TransientError("throttled")
+    with pytest.raises(PermanentError, match="names another digest"):
+        rollout.check_digests(cloud, ROLLOUT, running(DIGEST), PLAN, DIGEST)
+    cloud.stop_service.assert_called_once_with("cluster", "service")
+    assert told == ["and its service could not be stopped: throttled"]
