@@ -1,10 +1,14 @@
 """What a lab costs by the hour, so far and until its end, from a dated price table. Pure.
 
+Beside it what the same lab would cost otherwise: on other capacity, on another architecture, and
+if nobody ended it.
+
 An estimate in the table's currency and region; a bill is AWS's alone.
 """
 
 from __future__ import annotations
 
+import math
 from datetime import date, datetime
 from pathlib import Path
 
@@ -13,6 +17,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    HttpUrl,
     NonNegativeFloat,
     ValidationError,
     field_validator,
@@ -35,12 +40,50 @@ class FargatePrice(BaseModel):
     gb_hour: NonNegativeFloat
 
 
+class Choice(BaseModel):
+    """What an hour costs on this architecture and capacity; ``chosen``: the lab runs on it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    architecture: Architecture
+    capacity: Capacity
+    hourly: float
+    chosen: bool
+
+
+class CostReport(BaseModel):
+    """What a lab costs, in ``currency``: an estimate from prices of ``prices_of``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    currency: str
+    prices_of: date
+    sources: list[str]
+    region: str
+    hourly: float
+    so_far: float
+    #: From its creation to its end.
+    in_all: float
+    #: The same lab on each day that it touches, all day and all night.
+    day_and_night: float
+    saved: float
+    #: And through a whole month.
+    month: float
+    choices: list[Choice]
+
+    @property
+    def saved_share(self) -> float:
+        """Of the cost of day and night, what the end saves: 0 to 1."""
+        return self.saved / self.day_and_night if self.day_and_night else 0.0
+
+
 class Prices(BaseModel):
     """The price table."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     as_of: date
+    sources: list[HttpUrl] = Field(min_length=1)
     region: str
     currency: str
     fargate: dict[Architecture, FargatePrice]
@@ -79,6 +122,57 @@ class Prices(BaseModel):
     def lab_in_all(self, record: LabRecord) -> float:
         """What the lab will have cost at its end."""
         return self.lab_hourly(record) * _hours(record.created_at, record.expires_at)
+
+    def report(self, record: LabRecord, at: datetime) -> CostReport:
+        """What ``record``'s lab costs, as of ``at``, and what it would cost otherwise."""
+        hourly, in_all = self.lab_hourly(record), self.lab_in_all(record)
+        days = max(1, math.ceil(_hours(record.created_at, record.expires_at) / 24))
+        day_and_night = hourly * 24 * days
+        return CostReport(
+            currency=self.currency,
+            prices_of=self.as_of,
+            sources=[str(source) for source in self.sources],
+            region=self.region,
+            hourly=hourly,
+            so_far=self.lab_so_far(record, at),
+            in_all=in_all,
+            day_and_night=day_and_night,
+            saved=day_and_night - in_all,
+            month=hourly * HOURS_PER_MONTH,
+            choices=[
+                Choice(
+                    architecture=architecture,
+                    capacity=capacity,
+                    hourly=self.hourly(record.cpu, record.memory, architecture, capacity),
+                    chosen=(architecture, capacity) == (record.architecture, record.capacity),
+                )
+                for architecture in Architecture
+                for capacity in Capacity
+            ],
+        )
+
+
+def cost_words(cost: CostReport) -> dict[str, str]:
+    """What there is to say of a lab's cost, each under a heading."""
+    unit = cost.currency
+    return {
+        "Cost": f"{cost.hourly:.4f} {unit} an hour, {cost.so_far:.4f} so far, "
+        f"{cost.in_all:.4f} until its end",
+        "Saved by its end": f"{cost.saved:.4f} {unit} ({cost.saved_share:.0%}) against running day "
+        f"and night, which is {cost.month:.2f} a month",
+        "Prices": f"an estimate from those of {cost.prices_of}, {cost.region}",
+    }
+
+
+def cost_rows(cost: CostReport) -> list[dict[str, str]]:
+    """What an hour costs, a row for each architecture and a column for each capacity."""
+    rows: dict[Architecture, dict[str, str]] = {}
+    for choice in cost.choices:
+        row = rows.setdefault(
+            choice.architecture, {f"{cost.currency} an hour": choice.architecture.value}
+        )
+        row[choice.capacity.value] = f"{choice.hourly:.4f}{' (this lab)' if choice.chosen else ''}"
+    return list(rows.values())
 
 
 def load_prices(path: Path) -> Prices:

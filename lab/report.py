@@ -13,7 +13,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lab.cost import CostReport
 from lab.durations import format_duration
+from lab.stages import StageTime, critical_path
 
 
 class Verdict(StrEnum):
@@ -43,17 +45,6 @@ class ModelResult(BaseModel):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     streamed: bool = False
-
-
-class StageTime(BaseModel):
-    """One stage of a run: when it began, and for how many seconds it ran."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    started_at: datetime
-    seconds: float
-    failed: bool = False
 
 
 class SbomFile(BaseModel):
@@ -96,6 +87,7 @@ class LabReport(BaseModel):
     expires_at: datetime
     stages: list[StageTime] = Field(default_factory=list)
     models: list[ModelResult] = Field(default_factory=list)
+    cost: CostReport | None = None
     error: str | None = None
 
     @property
@@ -154,8 +146,10 @@ _CHART_LOOK = {
     "themeVariables": {
         "taskBkgColor": "#86efac",
         "taskBorderColor": "#22c55e",
-        "critBkgColor": "#fca5a5",
-        "critBorderColor": "#ef4444",
+        "critBkgColor": "#fcd34d",
+        "critBorderColor": "#f59e0b",
+        "activeTaskBkgColor": "#fca5a5",
+        "activeTaskBorderColor": "#ef4444",
         "taskTextColor": "#0f172a",
         "taskTextDarkColor": "#0f172a",
         "taskTextOutsideColor": "#e2e8f0",
@@ -174,15 +168,20 @@ _CHART_LOOK = {
 
 
 def stage_chart(stages: list[StageTime]) -> str:
-    """A mermaid Gantt chart of ``stages``: what ran when, and beside what; red what failed."""
+    """A mermaid Gantt chart of ``stages``: what ran when, and beside what.
+
+    Amber is the critical path, red what failed.
+    """
     lines = ["gantt", f"    %%{{init: {json.dumps(_CHART_LOOK)}}}%%"]
     lines += ["    dateFormat x", "    axisFormat %M:%S", "    todayMarker off"]
     if stages:
         origin = min(s.started_at for s in stages)
+        waited_for = {step.name for step in critical_path(stages)}
         for stage in stages:
             start = round((stage.started_at - origin).total_seconds() * 1000)
             end = start + max(1, round(stage.seconds * 1000))
-            mark = "crit, " if stage.failed else ""
+            # mermaid's own words; "active" is the one that is left for a failure.
+            mark = "active, " if stage.failed else "crit, " if stage.name in waited_for else ""
             name = stage.name.replace(":", " ")
             took = f"{stage.seconds:.1f}s" if stage.seconds < 10 else format_duration(stage.seconds)
             label = f"{name} ({took})"

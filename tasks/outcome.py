@@ -10,9 +10,11 @@ from typing import Any
 from prefect.futures import PrefectFuture, wait
 
 from lab.adapters.lease import LabHeldError
+from lab.cost import load_prices
 from lab.durations import now
 from lab.errors import InterruptedWorkError, LabError, PermanentError
 from lab.plan import ImagePlan, Place
+from lab.record import LabRecord
 from lab.report import LabReport, ModelResult, Verdict
 from lab.settings import Settings
 from lab.spec import LabSpec, OnFailure
@@ -43,10 +45,13 @@ class UpOutcome:
             lab=spec.lab, target=settings.target, created_at=now(), expires_at=expires_at
         )
         self.expires_at = expires_at
+        self._prices = load_prices(settings.prices_path)
+        self._record: LabRecord | None = None
 
-    def end_is_registered(self, created_at: datetime) -> None:
-        """The lab has an end; it was first brought up at ``created_at``."""
-        self._report.created_at = created_at
+    def end_is_registered(self, record: LabRecord) -> None:
+        """The lab has an end, and ``record`` tells it."""
+        self._report.created_at = record.created_at
+        self._record = record
 
     def image_is(self, image: ImagePlan, digest: str, scanned: Scanned, *, built: bool) -> None:
         """The registry holds ``image`` under ``digest``, and ``scanned`` tells what is in it."""
@@ -72,6 +77,8 @@ class UpOutcome:
 
     def _publish(self, stages: StageLog, settings: Settings, error: BaseException | None) -> None:
         self._report.stages = stages.times()
+        if self._record is not None:
+            self._report.cost = self._prices.report(self._record, now())
         if error is not None:
             where = stages.failed_stage()
             self._report.error = f"at {where}: {error}" if where else str(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ from pydantic import BaseModel, ConfigDict
 
 from lab import names
 from lab.adapters.sweep import Leftover
+from lab.cost import CostReport, cost_rows, cost_words
 from lab.durations import to_rfc3339
 from lab.image import SBOM_PATH
 from lab.report import ImageScan, LabReport, model_rows, stage_chart, write_report
 from lab.settings import Settings
+from lab.stages import account
 
 
 def publish_report(report: LabReport, settings: Settings) -> None:
@@ -45,7 +47,7 @@ def publish_report(report: LabReport, settings: Settings) -> None:
     create_markdown_artifact(
         f"```mermaid\n{stage_chart(report.stages)}\n```\n\n{_stage_table(report)}",
         key=names.artifact_key(report.lab, "stages"),
-        description=f"How long each stage of lab {report.lab} took.",
+        description=f"How long each stage of lab {report.lab} took, and what the run waited for.",
     )
 
 
@@ -65,10 +67,7 @@ class LiveLab(BaseModel):
     allowed: list[str]
     deployer: str | None
     deployer_allowed: bool | None
-    hourly: float
-    so_far: float
-    currency: str
-    prices_of: date
+    cost: CostReport
 
 
 def publish_live(live: LiveLab) -> None:
@@ -77,7 +76,6 @@ def publish_live(live: LiveLab) -> None:
     firewall = ", ".join(live.allowed) or "nobody"
     if live.deployer_allowed is False:
         firewall += f" (not {live.deployer}, which is the deployer's address now)"
-    cost = f"{live.hourly:.4f} {live.currency} an hour, {live.so_far:.4f} so far"
     create_markdown_artifact(
         f"""# Lab {live.lab}: {state if live.endpoint else "no task runs"}
 
@@ -87,8 +85,9 @@ def publish_live(live: LiveLab) -> None:
 | Models | {", ".join(live.models)} |
 | Open to | {firewall} |
 | Ends | {to_rfc3339(live.expires_at)} (in {live.left}) |
-| Cost | {cost} (estimate, prices of {live.prices_of}) |
-| Owner | {live.owner} |
+{_cost_lines(live.cost)}| Owner | {live.owner} |
+
+{_choices(live.cost)}
 {_how_to_call(live.lab, live.endpoint, live.models) if live.endpoint else ""}""",
         key=names.artifact_key(live.lab, "endpoint"),
         description=f"Where lab {live.lab} answers, and until when.",
@@ -115,8 +114,10 @@ def publish_labs(rows: list[dict[str, str]]) -> None:
     )
 
 
-def publish_teardown(lab: str, looked_at: list[str], left: list[Leftover]) -> None:
-    """The artifact that says that nothing of ``lab`` is left, or what is."""
+def publish_teardown(
+    lab: str, looked_at: list[str], left: list[Leftover], cost: CostReport | None
+) -> None:
+    """The artifact that says that nothing of ``lab`` is left, or what is, and what it cost."""
     looked = "\n".join(f"- {what}" for what in looked_at)
     if left:
         rows = "\n".join(f"| {item.kind} | `{item.name}` | `{item.command}` |" for item in left)
@@ -125,7 +126,8 @@ def publish_teardown(lab: str, looked_at: list[str], left: list[Leftover]) -> No
             f"| what | name | how to remove it |\n|---|---|---|\n{rows}\n\nLooked at:\n\n{looked}\n"
         )
     else:
-        text = f"# Lab {lab}: nothing left\n\nLooked at:\n\n{looked}\n"
+        told = f"| | |\n|---|---|\n{_cost_lines(cost)}\n" if cost else ""
+        text = f"# Lab {lab}: nothing left\n\n{told}Looked at:\n\n{looked}\n"
     create_markdown_artifact(
         text, key=names.artifact_key(lab, "teardown"), description=f"What is left of lab {lab}."
     )
@@ -156,6 +158,8 @@ def _endpoint_text(report: LabReport) -> str:
 | Base URL | `{report.endpoint}/v1` |
 | Models | {answered} of {len(report.models)} answered |
 | Ends | {end} |
+{_cost_lines(report.cost) if report.cost else ""}
+{_choices(report.cost) if report.cost else ""}
 {_how_to_call(report.lab, report.endpoint, [m.alias for m in report.models])}
 Image:
 
@@ -213,10 +217,36 @@ print(answer.choices[0].message.content)
 """
 
 
+def _cost_lines(cost: CostReport) -> str:
+    """Rows of a table with two columns."""
+    return "".join(f"| {what} | {words} |\n" for what, words in cost_words(cost).items())
+
+
+def _choices(cost: CostReport) -> str:
+    return f"{_table(cost_rows(cost))}\nSources: {', '.join(cost.sources)}\n"
+
+
+def _table(rows: list[dict[str, str]]) -> str:
+    columns = list(rows[0])
+    lines = [columns, ["---"] * len(columns), *([row[c] for c in columns] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
 def _stage_table(report: LabReport) -> str:
-    rows = "\n".join(
-        f"| {s.name} | {s.started_at:%H:%M:%S} | {s.seconds:.1f} s | "
-        f"{'failed' if s.failed else 'done'} |"
-        for s in report.stages
+    rows = [
+        {
+            "stage": f"{row.name} (failed)" if row.failed else row.name,
+            "began (UTC)": f"{row.started_at:%H:%M:%S}",
+            "took": "-" if row.took is None else f"{row.took:.1f} s",
+            "the run waited": f"{row.waited:.1f} s" if row.waited else "-",
+            "for": row.spent_on if row.waited else "",
+        }
+        for row in account(report.stages)
+    ]
+    if not rows:
+        return ""
+    waited = sum(row.waited for row in account(report.stages))
+    return (
+        f"{_table(rows)}\nThe amber stages are the critical path: the run waited {waited:.1f} s, "
+        "and shortening any other would not have ended it sooner.\n"
     )
-    return f"| stage | began (UTC) | took | |\n|---|---|---|---|\n{rows}\n"

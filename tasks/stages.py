@@ -24,7 +24,7 @@ from prefect.tasks import exponential_backoff
 
 from lab import names
 from lab.errors import is_transient
-from lab.report import StageTime
+from lab.stages import StageTime
 
 P = ParamSpec("P")
 R = TypeVar("R")

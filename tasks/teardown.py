@@ -8,8 +8,9 @@ from prefect.variables import Variable
 
 from lab import names
 from lab.adapters.sweep import Leftover, Sweeper
+from lab.cost import CostReport, load_prices
 from lab.durations import now, to_rfc3339
-from lab.errors import PermanentError
+from lab.errors import LabError, PermanentError
 from lab.plan import Place
 from lab.record import Reason
 from lab.settings import Settings
@@ -66,7 +67,7 @@ def check_nothing_left(lab: str, settings: Settings, place: Place) -> None:
         log(f"{len(left)} things of lab {lab} were in no Terraform state")
         sweeper.remove(left, log)
         looked_at, left = sweeper.look(lab)
-    publish_teardown(lab, looked_at, left)
+    publish_teardown(lab, looked_at, left, _cost_until_now(lab, settings, place))
     if left:
         raise TeardownIncompleteError(lab, left)
     cloud.delete_prefix(place.bucket, names.lab_prefix(lab))
@@ -76,6 +77,21 @@ def check_nothing_left(lab: str, settings: Settings, place: Place) -> None:
     shutil.rmtree(settings.lab_home(lab), ignore_errors=True)
     shutil.rmtree(settings.home / "terraform" / settings.target / "labs" / lab, ignore_errors=True)
     log(f"nothing of lab {lab} is left")
+
+
+def _cost_until_now(lab: str, settings: Settings, place: Place) -> CostReport | None:
+    """What the lab has cost, if it has a record: its end is now, whatever was planned."""
+    record = read_record(lab, settings, place)
+    if record is None:
+        return None
+    try:
+        prices = load_prices(settings.prices_path)
+    except LabError as error:
+        # A lab goes whether or not its cost can be told.
+        run_log()(f"the cost of lab {lab} cannot be told: {error.message}")
+        return None
+    at = now()
+    return prices.report(record.model_copy(update={"expires_at": at}), at)
 
 
 @stage("purge", run_name="purge-{place.region}")

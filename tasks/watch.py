@@ -12,7 +12,7 @@ from prefect.variables import Variable
 from lab import names
 from lab.adapters.address import find_address
 from lab.adapters.gateway import is_ready
-from lab.cost import Prices, load_prices
+from lab.cost import load_prices
 from lab.durations import format_duration, to_rfc3339
 from lab.errors import LabError
 from lab.plan import Place
@@ -45,7 +45,7 @@ def watch_lab(seen: LabSeen, settings: Settings, place: Place, at: datetime) -> 
 
 def _look(seen: LabSeen, record: LabRecord, settings: Settings, at: datetime) -> LiveLab:
     endpoint = names.endpoint_of(seen.task.address) if seen.task else None
-    prices: Prices = load_prices(settings.prices_path)
+    prices = load_prices(settings.prices_path)
     allowed = open_cloud(settings).allowed_cidrs(seen.lab)
     deployer = _deployer(settings)
     return LiveLab(
@@ -60,10 +60,7 @@ def _look(seen: LabSeen, record: LabRecord, settings: Settings, at: datetime) ->
         allowed=allowed,
         deployer=deployer,
         deployer_allowed=None if deployer is None else deployer in allowed,
-        hourly=prices.lab_hourly(record),
-        so_far=prices.lab_so_far(record, at),
-        currency=prices.currency,
-        prices_of=prices.as_of,
+        cost=prices.report(record, at),
     )
 
 

@@ -16,8 +16,10 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from lab.cost import CostReport, cost_rows, cost_words
 from lab.durations import format_duration, now
 from lab.report import LabReport, Verdict, model_rows
+from lab.stages import account
 from workstation.prefect import Api
 
 _SIGNS = {
@@ -116,6 +118,8 @@ def show_report(report: LabReport, ui: str, console: Console) -> None:
         console.print(_model_table(report))
     if report.stages:
         console.print(_stage_table(report))
+    if report.cost:
+        console.print(_cost_table(report.cost))
     if report.endpoint and report.models:
         console.print(_usage(report))
     left = format_duration(report.expires_at - now())
@@ -139,22 +143,40 @@ def _model_table(report: LabReport) -> Table:
 
 def _stage_table(report: LabReport) -> Table:
     table = Table(title="Stages", title_justify="left")
-    for column in ("stage", "seconds", "when"):
-        table.add_column(column, justify="right" if column == "seconds" else "left")
+    for column in ("stage", "seconds", "waited", "when"):
+        table.add_column(column, justify="right" if column in {"seconds", "waited"} else "left")
     origin = min(s.started_at for s in report.stages)
     ends = [(s.started_at - origin).total_seconds() + s.seconds for s in report.stages]
     scale = _BAR_WIDTH / max(*ends, 1.0)
-    for stage, end in zip(report.stages, ends, strict=True):
-        before = round((end - stage.seconds) * scale)
-        bar = "█" * max(1, round(stage.seconds * scale))
+    rows = account(report.stages)
+    between = sum(row.waited for row in rows if row.took is None)
+    for row in rows:
+        if row.took is None:
+            continue
+        before = round((row.started_at - origin).total_seconds() * scale)
+        bar = "█" * max(1, round(row.took * scale))
+        colour = "red" if row.failed else "yellow" if row.waited else "cyan"
         table.add_row(
-            stage.name,
-            f"{stage.seconds:.1f}",
-            Text(" " * before + bar, style="red" if stage.failed else "cyan"),
+            row.name,
+            f"{row.took:.1f}",
+            f"{row.waited:.1f}" if row.waited else "",
+            Text(" " * before + bar, style=colour),
         )
+    table.add_row("between them", "", f"{between:.1f}", "")
     table.add_section()
-    table.add_row("all", f"{max(ends):.1f}", "")
+    table.add_row("all", f"{max(ends):.1f}", f"{sum(row.waited for row in rows):.1f}", "")
     return table
+
+
+def _cost_table(cost: CostReport) -> Group:
+    rows = cost_rows(cost)
+    table = Table(title="Cost", title_justify="left")
+    for column in rows[0]:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row.values())
+    said = (f"{what}: {words}" for what, words in cost_words(cost).items())
+    return Group(table, *(Text(line) for line in said))
 
 
 def _usage(report: LabReport) -> Panel:

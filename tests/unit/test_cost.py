@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.cost import load_prices
+from lab.cost import cost_rows, cost_words, load_prices
 from lab.errors import InvalidInputError
 from lab.fargate import Architecture, Capacity
 from lab.record import LabRecord
@@ -16,6 +16,7 @@ from lab.settings import Settings
 MADE = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 TABLE = """
 as_of: 2025-11-01
+sources: [https://prices.example/fargate]
 region: us-east-1
 currency: USD
 fargate:
@@ -73,6 +74,62 @@ def test_an_hour_costs(
     assert prices.lab_in_all(lab) == pytest.approx(10 * hourly)
 
 
+def lab_of(hours: float) -> LabRecord:
+    return LabRecord(lab="demo", created_at=MADE, expires_at=MADE + timedelta(hours=hours))
+
+
+def test_the_report_tells_what_else_it_could_cost(table: Path) -> None:
+    """should have each architecture on each capacity, and mark the lab's own"""
+    report = load_prices(table).report(lab_of(2), MADE + timedelta(hours=1))
+    hourly = {(c.architecture, c.capacity): c.hourly for c in report.choices}
+    assert hourly == {
+        (Architecture.X86_64, Capacity.SPOT): pytest.approx(0.018),
+        (Architecture.X86_64, Capacity.ON_DEMAND): pytest.approx(0.054),
+        # A quarter of 0.036.
+        (Architecture.ARM64, Capacity.SPOT): pytest.approx(0.015),
+        (Architecture.ARM64, Capacity.ON_DEMAND): pytest.approx(0.042),
+    }
+    (chosen,) = [c for c in report.choices if c.chosen]
+    assert (chosen.architecture, chosen.capacity) == (Architecture.X86_64, Capacity.SPOT)
+    assert report.hourly == report.so_far == pytest.approx(0.018)
+    assert report.sources == ["https://prices.example/fargate"]
+
+
+@pytest.mark.parametrize(
+    ("hours", "day_and_night", "saved", "share"),
+    [
+        (2, 24, 22, 22 / 24),
+        (24, 24, 0, 0),
+        # The third day has begun: it would have run through that one, too.
+        (49, 72, 23, 23 / 72),
+    ],
+)
+def test_the_end_saves_the_rest_of_the_days(
+    table: Path, hours: float, day_and_night: float, saved: float, share: float
+) -> None:
+    """should compare with the same lab on each day that it touches, day and night"""
+    report = load_prices(table).report(lab_of(hours), MADE)
+    assert report.in_all == pytest.approx(hours * 0.018)
+    assert report.day_and_night == pytest.approx(day_and_night * 0.018)
+    assert report.saved == pytest.approx(saved * 0.018)
+    assert report.saved_share == pytest.approx(share)
+    assert report.month == pytest.approx(730 * 0.018)
+
+
+def test_the_words_say_that_it_is_an_estimate(table: Path) -> None:
+    """should give date and place of the prices beside every sum, so that none is taken for a bill"""
+    report = load_prices(table).report(lab_of(2), MADE + timedelta(hours=1))
+    assert cost_words(report) == {
+        "Cost": "0.0180 USD an hour, 0.0180 so far, 0.0360 until its end",
+        "Saved by its end": "0.3960 USD (92%) against running day and night, which is 13.14 a month",
+        "Prices": "an estimate from those of 2025-11-01, us-east-1",
+    }
+    assert cost_rows(report) == [
+        {"USD an hour": "x86_64", "FARGATE_SPOT": "0.0180 (this lab)", "FARGATE": "0.0540"},
+        {"USD an hour": "arm64", "FARGATE_SPOT": "0.0150", "FARGATE": "0.0420"},
+    ]
+
+
 def test_the_projects_table_knows_every_architecture() -> None:
     """should load, and cost something, for all that a lab can be"""
     prices = load_prices(Settings().prices_path)
@@ -88,6 +145,9 @@ def test_the_projects_table_knows_every_architecture() -> None:
     ("old", "new", "said"),
     [
         ("currency: USD\n", "", "currency"),
+        ("sources: [https://prices.example/fargate]\n", "", "sources"),
+        ("sources: [https://prices.example/fargate]", "sources: []", "sources"),
+        ("[https://prices.example/fargate]", "[hearsay]", "sources.0"),
         ("vcpu_hour: 0.04,", "vcpu_hour: much,", "fargate.x86_64.vcpu_hour"),
         ("arm64:", "sparc:", "sparc"),
         ("  arm64: {vcpu_hour: 0.03, gb_hour: 0.003}\n", "", "arm64"),

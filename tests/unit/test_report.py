@@ -12,13 +12,13 @@ import pytest
 from lab.report import (
     LabReport,
     ModelResult,
-    StageTime,
     Verdict,
     model_rows,
     read_report,
     stage_chart,
     write_report,
 )
+from lab.stages import StageTime
 
 AT = datetime(2030, 1, 31, 12, 0, 0, tzinfo=UTC)
 OK = ModelResult(
@@ -118,23 +118,29 @@ def test_rows_tell_what_was_not_reached() -> None:
 
 
 def test_chart_is_mermaid() -> None:
-    """should have one valid line a stage, in milliseconds from the first beginning"""
+    """should have one valid line a stage, from the first beginning, and mark path and failure"""
     stages = [
-        StageTime(name="build: image", started_at=AT + timedelta(seconds=2), seconds=90),
-        StageTime(name="preflight", started_at=AT, seconds=0),
-        StageTime(name="rollout", started_at=AT + timedelta(seconds=3), seconds=1.25, failed=True),
+        StageTime(name="foundation", started_at=AT, seconds=1.5),
+        StageTime(name="build: image", started_at=AT, seconds=90),
+        StageTime(name="preflight", started_at=AT - timedelta(seconds=2), seconds=2),
+        StageTime(name="its end", started_at=AT + timedelta(seconds=90), seconds=1.25, failed=True),
     ]
     head, *rest = stage_chart(stages).splitlines()
     assert head == "gantt"
-    tasks = [line for line in rest if re.search(r":(crit, )?\d", line)]
-    line = re.compile(r" +[^:#;,]+ :(crit, )?(\d+), (\d+)")
+    tasks = [line for line in rest if re.search(r":(\w+, )?\d", line)]
+    line = re.compile(r" +[^:#;,]+ :(?:(crit|active), )?(\d+), (\d+)")
     found = [line.fullmatch(task) for task in tasks]
     assert all(found)
-    spans = [(bool(m[1]), int(m[2]), int(m[3])) for m in found if m]
-    assert spans == [(False, 2000, 92000), (False, 0, 1), (True, 3000, 4250)]
+    spans = [(m[1], int(m[2]), int(m[3])) for m in found if m]
+    assert spans == [
+        (None, 2000, 3500),
+        ("crit", 2000, 92000),
+        ("crit", 0, 2000),
+        ("active", 92000, 93250),
+    ]
     assert "    dateFormat x" in rest
-    assert tasks[1].startswith("    preflight (0.0s) ")
-    assert tasks[2].startswith("    rollout (1.2s) ")
+    assert tasks[0].startswith("    foundation (1.5s) ")
+    assert tasks[1].startswith("    build  image (1m30s) ")
 
 
 def test_chart_says_how_it_looks() -> None:
