@@ -8,7 +8,7 @@ SCANNERS := .venv-static
 RUN := $(VENV)/bin/python
 LAB ?= demo
 
-.PHONY: help demo down env labs check test test-ends screenshots lock venv scanners
+.PHONY: help demo down env labs check test screenshots bench lock venv scanners
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -46,7 +46,7 @@ labs: venv ## List the local labs
 check: venv scanners ## Lint, types, layering, scans, unit tests
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
-	@$(VENV)/bin/mypy lab tasks flows workstation deployments demo.py
+	@$(VENV)/bin/mypy lab tasks flows workstation deployments bench demo.py
 	@$(VENV)/bin/lint-imports
 	@$(RUN) -m pytest -q tests/static tests/unit
 
@@ -59,6 +59,9 @@ test-ends: venv ## The ends of a lab, whatever breaks: a quarter of an hour on t
 screenshots: venv ## Take the README's pictures anew, from the browser tests
 	@SCREENSHOTS=$(CURDIR)/docs/images $(RUN) -m pytest -q tests/ui
 
+bench: venv ## Measure everything against the reference: under 40 minutes, nothing else may run
+	@$(RUN) -m bench
+
 # The environment that runs the project carries the locker's own pin in bootstrap.lock.
 LOCK := $(VENV)/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock"
 lock: ## Recompile the hashed locks
@@ -66,5 +69,6 @@ lock: ## Recompile the hashed locks
 	$(LOCK) bootstrap.in -o bootstrap.lock
 	$(LOCK) --group dev pyproject.toml -o requirements.lock
 	$(LOCK) --universal --excludes docker/gateway/excludes.txt docker/gateway/requirements.in -o docker/gateway/requirements.lock
+	$(LOCK) --universal bench/seed/requirements.in -o bench/seed/requirements.lock
 	$(LOCK) --universal docker/localcloud/requirements.in -o docker/localcloud/requirements.lock
 	$(LOCK) tests/static/requirements.in -o tests/static/requirements.lock

@@ -117,11 +117,13 @@ def test_the_end_saves_the_rest_of_the_days(
 
 
 def test_the_words_say_that_it_is_an_estimate(table: Path) -> None:
-    """should give date and place of the prices beside every sum, so that none is taken for a bill"""
+    """should give date and place of the prices beside the sums: none is a bill"""
     report = load_prices(table).report(lab_of(2), MADE + timedelta(hours=1))
     assert cost_words(report) == {
         "Cost": "0.0180 USD an hour, 0.0180 so far, 0.0360 until its end",
-        "Saved by its end": "0.3960 USD (92%) against running day and night, which is 13.14 a month",
+        "Saved by its end": (
+            "0.3960 USD (92%) against running day and night, which is 13.14 a month"
+        ),
         "Prices": "an estimate from those of 2025-11-01, us-east-1",
     }
     assert cost_rows(report) == [

@@ -1,0 +1,183 @@
+"""One gateway in one container, within the limits that a Fargate task of its size would have.
+
+The limits are Docker's own, because the local cloud applies none. What differs between the lab's
+image and the reference's stands in :func:`ours` and :func:`seed`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import docker
+import httpx
+from docker.models.containers import Container
+
+from bench.images import Builder
+from lab.errors import PermanentError
+from lab.waiting import wait_for
+
+#: By it a bench that was killed finds what it left.
+LABEL = "gateway-lab.bench"
+PORT = 4000
+READY_SECONDS = 300.0
+LAST_WORDS = 15
+
+
+@dataclass(frozen=True)
+class Size:
+    """A task size: so much of a CPU, and so many MiB."""
+
+    vcpu: float
+    memory: int
+
+    def __str__(self) -> str:
+        return f"{self.vcpu:g} vCPU and {self.memory} MB"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An image, what its container needs in its environment, and how it is called."""
+
+    image: str
+    key: str = field(repr=False)
+    environment: dict[str, str] = field(default_factory=dict, repr=False)
+    scheme: str = "http"
+    #: httpx's options for a client of it.
+    client: dict[str, Any] = field(default_factory=dict)
+
+
+def ours(builder: Builder) -> Variant:
+    """The lab's gateway."""
+    return Variant(builder.ours(), _key())
+
+
+def seed(builder: Builder) -> Variant:
+    """The reference's: stock LiteLLM."""
+    return Variant(builder.seed(), _key())
+
+
+@dataclass
+class Gateway:
+    """A gateway that said that it is ready, ``seconds`` after its container was started."""
+
+    url: str
+    seconds: float
+    key: str = field(repr=False)
+    options: dict[str, Any]
+    _container: Container
+
+    def client(self, **options: Any) -> httpx.Client:
+        """A client with the key, whose URLs begin at the gateway's."""
+        return httpx.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {self.key}"},
+            timeout=60.0,
+            **self.options,
+            **options,
+        )
+
+    def memory_megabytes(self) -> float:
+        """The container's own memory, without files that the system keeps at hand for it."""
+        said: Any = self._container.stats(stream=False)
+        found = said["memory_stats"]["stats"]
+        # The second is what the first version of control groups calls it.
+        return float(found["anon"] if "anon" in found else found["total_rss"]) / 1e6
+
+    def ask(self, requests: int, at_once: int, model: str = "bedrock-llama") -> None:
+        """Have ``requests`` whole answers, ``at_once`` of them at a time.
+
+        Raises PermanentError for the first answer that is none.
+        """
+        body = {"model": model, "messages": [{"role": "user", "content": "Hello"}]}
+
+        def one(_: int) -> None:
+            response = client.post("/v1/chat/completions", json=body)
+            if response.status_code != httpx.codes.OK:
+                raise PermanentError(
+                    f"{self.url} answered HTTP {response.status_code}: {response.text[:300]}"
+                )
+
+        with self.client() as client, ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(one, range(requests)))
+
+
+@contextmanager
+def gateway(
+    client: docker.DockerClient, variant: Variant, size: Size, bedrock: str = ""
+) -> Iterator[Gateway]:
+    """A ready gateway of ``variant`` at ``size`` within the block; its models are at ``bedrock``.
+
+    Raises PermanentError with the container's last words if it ends, DeadlineError if it is not
+    ready in time.
+    """
+    container = client.containers.create(
+        variant.image,
+        environment={
+            "LITELLM_MASTER_KEY": variant.key,
+            # Bedrock's stand-in looks at no credentials; LiteLLM does not go without.
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_REGION": "us-east-1",
+            "AWS_BEDROCK_RUNTIME_ENDPOINT": bedrock,
+            **variant.environment,
+        },
+        nano_cpus=round(size.vcpu * 1e9),
+        mem_limit=f"{size.memory}m",
+        memswap_limit=f"{size.memory}m",
+        ports={f"{PORT}/tcp": ("127.0.0.1", 0)},
+        labels={LABEL: "container"},
+        init=True,
+    )
+    try:
+        began = time.monotonic()
+        container.start()
+        container.reload()
+        port = (container.ports[f"{PORT}/tcp"] or [{}])[0]["HostPort"]
+        url = f"{variant.scheme}://127.0.0.1:{port}"
+        with httpx.Client(
+            timeout=5.0, headers={"Authorization": f"Bearer {variant.key}"}, **variant.client
+        ) as http:
+            wait_for(
+                f"the readiness of {variant.image}",
+                _readiness(http, f"{url}/health/readiness", container),
+                deadline=READY_SECONDS,
+                first_pause=0.05,
+                longest_pause=0.05,
+            )
+        seconds = time.monotonic() - began
+        yield Gateway(url, seconds, variant.key, variant.client, container)
+    finally:
+        container.remove(force=True, v=True)
+
+
+def remove_leftovers(client: docker.DockerClient) -> None:
+    """Remove the containers of a bench that was killed."""
+    for container in client.containers.list(all=True, filters={"label": LABEL}):
+        container.remove(force=True, v=True)
+
+
+def _readiness(http: httpx.Client, url: str, container: Container) -> Callable[[], bool | None]:
+    def check() -> bool | None:
+        try:
+            if http.get(url).status_code == httpx.codes.OK:
+                return True
+        except httpx.TransportError:
+            pass
+        container.reload()
+        if container.status == "exited":
+            words = container.logs(tail=LAST_WORDS).decode(errors="replace").strip()
+            code = container.attrs["State"]["ExitCode"]
+            raise PermanentError(f"the container ended with exit code {code}:\n{words}")
+        return None
+
+    return check
+
+
+def _key() -> str:
+    return f"sk-{secrets.token_urlsafe(24)}"

@@ -1,0 +1,176 @@
+"""The two images that are compared: built, found again, measured, and forgotten.
+
+Both are built without a network on one base image, out of wheels that lie on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import docker
+from docker.errors import APIError, ImageNotFound
+
+from lab import image as recipe
+from lab import names
+from lab.adapters.aws import Cloud
+from lab.adapters.base_image import PUBLIC_PYTHON, BaseImage, ensure_base_image
+from lab.adapters.docker import has_image
+from lab.adapters.wheels import fetch_wheels
+from lab.catalog import load_catalog
+from lab.errors import PermanentError
+from lab.image import ImageRecipe
+from lab.render import litellm_config
+from lab.settings import Settings
+from workstation.localcloud import REGISTRY_HOST
+
+Log = Callable[[str], None]
+
+#: The name of everything of the reference: repository, cluster, service.
+SEED = "gateway-lab-bench-seed"
+SEED_IMAGE = f"{REGISTRY_HOST}/{SEED}:latest"
+SEED_RECIPE = ImageRecipe(
+    Path(__file__).resolve().parent / "seed",
+    ("Dockerfile", "requirements.lock", "install.py", "config.yaml"),
+    configured=False,
+)
+#: What only builds of ours and of the reference run.
+_OUR_STEPS = ("/build/install_site.py", "/build/make_rootfs.py", "/build/install.py")
+
+
+class Builder:
+    """Builds either image on this machine. ``home`` holds contexts, ``wheels`` the wheels."""
+
+    def __init__(self, client: docker.DockerClient, home: Path, wheels: Path, log: Log) -> None:
+        self._client, self._home, self._wheels, self._log = client, home, wheels, log
+        self.architecture = Settings().architecture
+
+    def prepare(self) -> None:
+        """On return base image and wheels of both are on this machine: nothing of it is timed."""
+        self._base()
+        for lock in (recipe.GATEWAY.lock, SEED_RECIPE.lock):
+            fetch_wheels(lock, self.architecture, self._wheels, self._log)
+
+    def ours(self) -> str:
+        """The lab's image, for the models of the catalogue; built if it is not there."""
+        base = self._base()
+        config = litellm_config(load_catalog(Settings().catalog_path).choose(None))
+        tag = recipe.image_tag(
+            recipe.GATEWAY,
+            base_identity=base.identity,
+            architecture=self.architecture,
+            config_text=config,
+        )
+        reference = f"{REGISTRY_HOST}/{names.repository_name()}:{tag}"
+        labels = {"gateway-lab.base": base.source, "gateway-lab.inputs": tag}
+        if not has_image(self._client, reference, labels):
+            self._build(recipe.GATEWAY, reference, base, config, labels)
+        return reference
+
+    def seed(self, *, anew: bool = False) -> str:
+        """The reference's image; built if it is not there, or in any case.
+
+        What the engine still has of an earlier build is used again, as for the seed.
+        """
+        if anew or not has_image(self._client, SEED_IMAGE, {}):
+            self._build(SEED_RECIPE, SEED_IMAGE, self._base(), None, {})
+        return SEED_IMAGE
+
+    def _base(self) -> BaseImage:
+        return ensure_base_image(
+            self._client,
+            self.architecture,
+            public_reference=PUBLIC_PYTHON if Settings().public_base_image else None,
+            log=lambda _: None,
+        )
+
+    def _build(
+        self,
+        made_of: ImageRecipe,
+        reference: str,
+        base: BaseImage,
+        config: str | None,
+        labels: Mapping[str, str],
+    ) -> None:
+        wheels = fetch_wheels(made_of.lock, self.architecture, self._wheels, lambda _: None)
+        context = recipe.prepare_context(
+            made_of, self._home / "build" / made_of.folder.name, wheels, config_text=config
+        )
+        last = ""
+        try:
+            for event in self._client.api.build(
+                tag=reference,
+                decode=True,
+                **recipe.build_arguments(
+                    context,
+                    base_reference=base.reference,
+                    architecture=base.architecture,
+                    labels=labels,
+                ),
+            ):
+                if "error" in event:
+                    raise PermanentError(
+                        f"{reference} could not be built: {str(event['error']).strip()}",
+                        f"The last words of the build: {last}",
+                    )
+                last = str(event.get("stream", "")).strip() or last
+        finally:
+            shutil.rmtree(context, ignore_errors=True)
+
+
+def built_here(client: docker.DockerClient) -> set[str]:
+    """The images of ours that this engine names, reference included."""
+    return {tag for image in client.images.list() for tag in image.tags if _is_built(tag)}
+
+
+def forget_builds(log: Log) -> None:
+    """On return the engine has no image of ours nor of the reference, nor any layer of a build.
+
+    The engine's builder takes layers from any image it has, so the unnamed ones of a build's
+    stages go too. Wheels and base image stay.
+    """
+    client = docker.from_env()
+    try:
+        for image in client.images.list():
+            tags = [tag for tag in image.tags if _is_built(tag)]
+            for tag in tags:
+                client.images.remove(tag, force=True)
+                log(f"Removed {tag}")
+        for image in client.images.list(filters={"dangling": True}):
+            steps = " ".join(str(step.get("CreatedBy", "")) for step in image.history())
+            if any(step in steps for step in _OUR_STEPS):
+                client.images.remove(str(image.id), force=True)
+    except ImageNotFound:
+        # The parent of one that has just gone with it.
+        forget_builds(log)
+    except APIError as error:
+        raise PermanentError(f"the engine keeps an image: {error.explanation}") from error
+    finally:
+        client.close()
+
+
+def _is_built(tag: str) -> bool:
+    name = tag.rpartition(":")[0]
+    return name in {f"{REGISTRY_HOST}/{SEED}", f"{REGISTRY_HOST}/{names.repository_name()}"}
+
+
+def compressed_megabytes(cloud: Cloud, repository: str, tag: str) -> float:
+    """What the registry holds of an image, and every Fargate task pulls: layers and configuration.
+
+    Raises PermanentError if the registry has no such image.
+    """
+    found = cloud.client("ecr").batch_get_image(
+        repositoryName=repository,
+        imageIds=[{"imageTag": tag}],
+        acceptedMediaTypes=[
+            "application/vnd.docker.distribution.manifest.v2+json",
+            "application/vnd.oci.image.manifest.v1+json",
+        ],
+    )["images"]
+    if not found:
+        raise PermanentError(f"the registry has no {repository}:{tag}")
+    manifest = json.loads(found[0]["imageManifest"])
+    parts = [manifest["config"], *manifest["layers"]]
+    return sum(int(part["size"]) for part in parts) / 1e6

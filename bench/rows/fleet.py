@@ -1,0 +1,62 @@
+"""Several labs brought up at one moment. The seed's names are fixed: it has one lab, never two.
+
+So the reference is one lab by itself, ours: at once, what a lab costs falls below that until the
+machine's processors are full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bench.context import Bench
+from bench.harness import Aim, Figure, Row, Series
+
+SIZES = (3, 6)
+ROWS = {
+    size: Row(
+        f"{size} labs at once, each",
+        "s",
+        Aim(1.0),
+        "The time until the last is up, by their number. Reference: one lab of ours by itself.",
+    )
+    for size in SIZES
+}
+
+
+def alone(bench: Bench) -> Iterator[Figure]:
+    """One lab, its image in the registry."""
+    _have_image(bench)
+    seconds, _ = _up_and_down(bench, 1)
+    for row in ROWS.values():
+        yield row.name, seconds
+
+
+def at_once(bench: Bench) -> Iterator[Figure]:
+    """Some labs, then more."""
+    _have_image(bench)
+    for size in SIZES[:1] if bench.quick else SIZES:
+        seconds, stages = _up_and_down(bench, size)
+        bench.keep(ROWS[size].name, "ours", stages)
+        yield ROWS[size].name, seconds / size
+
+
+def _have_image(bench: Bench) -> None:
+    """On return the registry holds the image: it is pushed once, however many labs there are."""
+    repository, tag = bench.builder.ours().rpartition(":")[::2]
+    if not bench.stack.cloud.image_digest(repository.partition("/")[2], tag):
+        _up_and_down(bench, 1)
+
+
+def _up_and_down(bench: Bench, size: int) -> tuple[float, list[object]]:
+    labs = [f"bench-{number}" for number in range(size)]
+    try:
+        seconds, runs = bench.stack.up_at_once(labs)
+        stages = [
+            [s.model_dump(mode="json") for s in run.report.stages] for run in runs if run.report
+        ]
+    finally:
+        bench.stack.down_at_once(labs)
+    return seconds, list(stages)
+
+
+SERIES = Series("labs at once", tuple(ROWS.values()), at_once, alone, runs=1)

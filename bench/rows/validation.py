@@ -1,0 +1,85 @@
+"""Asking every model whether it answers: through the flow's own tasks, against a stand-in.
+
+The stand-in is a gateway whose models all take the same time but one, which takes four times as
+long. The seed asks one after another, once each; the lab asks all side by side, each twice.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from bench.context import Bench
+from bench.harness import Aim, Row, Series, single
+from bench.seed_sequence import ask_in_turn
+from bench.stubs import SLOW, stub
+from lab.errors import PermanentError
+from lab.settings import ROOT
+from workstation.prefect import prefect_environment
+
+DELAY = 0.25
+SECRET = "gateway-lab-bench/key"  # noqa: S105
+NUMBERS = (4, 16, 64)
+#: The slowest model is asked for a whole and for a streamed answer.
+SLOWEST = 2 * 4 * DELAY
+
+
+def models(number: int) -> list[str]:
+    """So many aliases, the last of them slow."""
+    return [f"model-{n}" for n in range(number - 1)] + [f"model{SLOW}"]
+
+
+def _ours(number: int) -> Callable[[Bench], float]:
+    def measure(bench: Bench) -> float:
+        secretsmanager = bench.stack.cloud.client("secretsmanager")
+        key = f"sk-{secrets.token_urlsafe(24)}"
+        secretsmanager.create_secret(Name=SECRET, SecretString=key)
+        try:
+            with stub(delay=DELAY) as url:
+                done = subprocess.run(
+                    [sys.executable, "-m", "bench.validation_run", url, SECRET, *models(number)],
+                    cwd=ROOT,
+                    env=prefect_environment(),
+                    capture_output=True,
+                    text=True,
+                    timeout=300,
+                    check=False,
+                )
+        finally:
+            secretsmanager.delete_secret(SecretId=SECRET, ForceDeleteWithoutRecovery=True)
+        if done.returncode != 0:
+            raise PermanentError(
+                f"the validation ended with {done.returncode}: {done.stderr[-2000:]}"
+            )
+        return float(json.loads(done.stdout.splitlines()[-1])["seconds"])
+
+    return measure
+
+
+def _in_turn(number: int) -> Callable[[Bench], float]:
+    def measure(bench: Bench) -> float:
+        with stub(delay=DELAY) as url:
+            began = time.monotonic()
+            ask_in_turn(f"{url}/v1", "none", models(number))
+            return time.monotonic() - began
+
+    return measure
+
+
+SERIES: tuple[Series[Bench], ...] = tuple(
+    single(
+        Row(
+            f"validating {number} models",
+            "s",
+            Aim(2 * SLOWEST, "ours"),
+            f"Aim: twice what the slowest model takes for its two answers, {SLOWEST:g} s.",
+        ),
+        _ours(number),
+        _in_turn(number),
+    )
+    for number in NUMBERS
+)

@@ -1,0 +1,40 @@
+"""Times the validation of models as ``lab-up`` does it. Run as a process, in Prefect's environment.
+
+Usage: python -m bench.validation_run ENDPOINT SECRET ALIAS...
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+from prefect import flow, unmapped
+
+from flows.lab_up import lab_up
+from lab.catalog import Probe
+from lab.render import ValidationCase
+from lab.report import Verdict
+from lab.settings import read_settings
+from tasks.outcome import gather
+from tasks.validate import validate_model
+
+
+@flow(name="bench-validation", task_runner=lab_up.task_runner, persist_result=False)
+def validate(endpoint: str, secret: str, aliases: list[str]) -> float:
+    """The seconds until every model has answered. Raises ValueError if one did not."""
+    settings = read_settings()
+    cases = [ValidationCase(alias=a, model_id=a, probe=Probe()) for a in aliases]
+    began = time.monotonic()
+    results = validate_model.map(unmapped(settings), unmapped(endpoint), unmapped(secret), cases)
+    said = gather(*results)
+    seconds = time.monotonic() - began
+    bad = [f"{r.alias}: {r.error}" for r in said if r.verdict is not Verdict.OK]
+    if bad:
+        raise ValueError("; ".join(bad))
+    return seconds
+
+
+if __name__ == "__main__":
+    took = validate(sys.argv[1], sys.argv[2], sys.argv[3:])
+    sys.stdout.write(f"\n{json.dumps({'seconds': took})}\n")
