@@ -16,7 +16,7 @@ import docker
 
 from bench import containers
 from bench.harness import SideName
-from bench.images import Builder, built_here, forget_builds
+from bench.images import SEED_IMAGE, Builder, built_here, forget_builds
 from bench.seed_sequence import SeedSequence
 from bench.stack import Stack, own_stack
 from lab.errors import PermanentError
@@ -64,8 +64,8 @@ class Bench:
             closing(docker.from_env(timeout=300))
         )
         containers.remove_leftovers(self.engine)
-        before = built_here(self.engine)
-        self._exits.callback(self._leave_images, before)
+        # What was there before is there after, as the bench built it again.
+        self._exits.callback(forget_builds, lambda _: None, built_here(self.engine) - {SEED_IMAGE})
         self.builder = Builder(self.engine, self._home, self._wheels, lambda _: None)
         self.log("Base image and wheels of both sides")
         self.builder.prepare()
@@ -104,11 +104,3 @@ class Bench:
     def keep(self, what: str, side: SideName, detail: Any) -> None:
         """Write ``detail`` beside the raw figures."""
         self.details.setdefault(what, {}).setdefault(side, []).append(detail)
-
-    def _leave_images(self, before: set[str]) -> None:
-        """Leave the engine with the images of ours that it had, as far as they are there again."""
-        if not before:
-            forget_builds(lambda _: None)
-            return
-        for tag in built_here(self.engine) - before:
-            self.engine.images.remove(tag, force=True)

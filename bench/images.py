@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import docker
@@ -37,7 +38,8 @@ SEED_RECIPE = ImageRecipe(
     configured=False,
 )
 #: What only builds of ours and of the reference run.
-_OUR_STEPS = ("/build/install_site.py", "/build/make_rootfs.py", "/build/install.py")
+_OUR_STEPS = ("/build/install_site.py", "/build/make_rootfs.py")
+_SEED_STEPS = ("/build/install.py",)
 
 
 class Builder:
@@ -125,26 +127,24 @@ def built_here(client: docker.DockerClient) -> set[str]:
     return {tag for image in client.images.list() for tag in image.tags if _is_built(tag)}
 
 
-def forget_builds(log: Log) -> None:
+def forget_builds(log: Log, keep: Collection[str] = ()) -> None:
     """On return the engine has no image of ours nor of the reference, nor any layer of a build.
 
     The engine's builder takes layers from any image it has, so the unnamed ones of a build's
-    stages go too. Wheels and base image stay.
+    stages go too. Wheels and base image stay, and the images named in ``keep`` with their stages.
     """
+    steps = _SEED_STEPS if keep else _OUR_STEPS + _SEED_STEPS
     client = docker.from_env()
     try:
-        for image in client.images.list():
-            tags = [tag for tag in image.tags if _is_built(tag)]
-            for tag in tags:
-                client.images.remove(tag, force=True)
-                log(f"Removed {tag}")
+        for tag in sorted(built_here(client) - set(keep)):
+            client.images.remove(tag, force=True)
+            log(f"Removed {tag}")
         for image in client.images.list(filters={"dangling": True}):
-            steps = " ".join(str(step.get("CreatedBy", "")) for step in image.history())
-            if any(step in steps for step in _OUR_STEPS):
-                client.images.remove(str(image.id), force=True)
-    except ImageNotFound:
-        # The parent of one that has just gone with it.
-        forget_builds(log)
+            # One may have gone with another that was made of it.
+            with suppress(ImageNotFound):
+                history = " ".join(str(step.get("CreatedBy", "")) for step in image.history())
+                if any(step in history for step in steps):
+                    client.images.remove(str(image.id), force=True)
     except APIError as error:
         raise PermanentError(f"the engine keeps an image: {error.explanation}") from error
     finally:

@@ -22,7 +22,7 @@ import httpx
 
 from bench.images import forget_builds
 from lab.adapters.aws import Cloud
-from lab.errors import PermanentError
+from lab.errors import LabError, PermanentError
 from lab.report import LabReport, read_report
 from lab.settings import Settings, read_settings
 from lab.stages import critical_path, tool_seconds
@@ -184,7 +184,24 @@ def own_stack(home: Path, log: Log) -> Iterator[Stack]:
             with environment_of("local", LOCAL_CREDENTIALS):
                 yield Stack(home, log)
         finally:
+            _cancel_runs(log)
             take_down(log)
+
+
+def _cancel_runs(log: Log) -> None:
+    """Let runs that are still under way end in good order; a bench that ends by itself has none."""
+    try:
+        with prefect.Api() as api:
+            for run in api.runs(states=["RUNNING", "PENDING"]):
+                log(f"Cancelling {run['name']}")
+                api.cancel(run["id"])
+            wait_for(
+                "the end of the runs under way",
+                lambda: None if api.running() else True,
+                deadline=IDLE_SECONDS,
+            )
+    except LabError as error:
+        log(f"Runs under way are left to end by themselves: {error.message}")
 
 
 def check_alone() -> None:

@@ -26,6 +26,7 @@ from lab.names import ROLES, STOP_SCHEDULE, repository_name, resource_name, stat
 
 TERRAFORM = Path(__file__).parents[2] / "terraform"
 ROOTS = ("foundation", "lab")
+REFERENCE = TERRAFORM.parent / "bench" / "seed"
 
 #: Terraform needs seconds; a child that hangs must not hang the run.
 DEADLINE = 300
@@ -58,6 +59,14 @@ def terraform_env(tmp_path: Path) -> dict[str, str]:
 def test_format(terraform_env: dict[str, str]) -> None:
     """The code should be formatted as ``terraform fmt`` has it."""
     run("fmt", "-check", "-diff", "-recursive", cwd=TERRAFORM, env=terraform_env)
+    run("fmt", "-check", "-diff", cwd=REFERENCE, env=terraform_env)
+
+
+def test_the_benchs_reference_is_valid(terraform_env: dict[str, str], tmp_path: Path) -> None:
+    """What the lab is measured against should be Terraform that the provider knows."""
+    shutil.copyfile(REFERENCE / "main.tf", tmp_path / "main.tf")
+    run("init", "-input=false", cwd=tmp_path, env=terraform_env)
+    run("validate", "-no-color", cwd=tmp_path, env=terraform_env)
 
 
 @pytest.mark.parametrize("root", ROOTS)
