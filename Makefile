@@ -50,11 +50,8 @@ check: venv scanners ## Lint, types, layering, scans, unit tests
 	@$(VENV)/bin/lint-imports
 	@$(RUN) -m pytest -q tests/static tests/unit
 
-test: check ## Everything but the two below: Terraform, the image and the local cloud included
-	@$(RUN) -m pytest tests/terraform tests/image tests/localcloud
-
-test-ends: venv ## The ends of a lab, whatever breaks: a quarter of an hour on the local cloud
-	@$(RUN) -m pytest tests/ends
+test: check ## Everything: check, Terraform, the image, and labs on the local cloud to their ends
+	@$(RUN) -m pytest tests/terraform tests/image tests/localcloud tests/ui tests/ends
 
 screenshots: venv ## Take the README's pictures anew, from the browser tests
 	@SCREENSHOTS=$(CURDIR)/docs/images $(RUN) -m pytest -q tests/ui
