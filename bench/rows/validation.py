@@ -22,7 +22,7 @@ from lab.settings import ROOT
 from workstation.prefect import prefect_environment
 
 DELAY = 0.25
-SECRET = "gateway-lab-bench/key"  # noqa: S105
+SECRET = "gateway-lab-bench/key"  # noqa: S105  # pragma: allowlist secret: its name
 NUMBERS = (4, 16, 64)
 #: The slowest model is asked for a whole and for a streamed answer.
 SLOWEST = 2 * 4 * DELAY

@@ -40,8 +40,13 @@ resource "aws_security_group" "open" {
 
 def test_terraform_and_dockerfiles_are_safe(tmp_path: Path) -> None:
     """Checkov should find nothing that is not exempt, and still find what is put there to find."""
-    # The tests' Terraform is links to the lab's own, and a stand-in that nobody applies.
-    files = [f for f in project_files("*.tf", DOCKERFILES) if "/tests/" not in f]
+    # The tests' Terraform is links to the lab's own, and a stand-in that nobody applies. What we
+    # measure against is as open as what it stands for, and goes to the local cloud alone.
+    files = [
+        f
+        for f in project_files("*.tf", DOCKERFILES)
+        if "/tests/" not in f and not f.startswith("bench/seed/")
+    ]
     for file in files:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         # Line for line the same, without the comments that checkov would obey.

@@ -7,6 +7,6 @@ resource "aws_secretsmanager_secret" "this" {
 
 resource "aws_secretsmanager_secret_version" "this" {
   secret_id                = aws_secretsmanager_secret.this.id
-  secret_string_wo         = "sk-canary"  # pragma: allowlist secret: of no lab
+  secret_string_wo         = "sk-canary" # pragma: allowlist secret: of no lab
   secret_string_wo_version = var.key_version
 }
