@@ -52,7 +52,7 @@ def bring_up(spec: LabSpec, settings: Settings, checked: Checked, outcome: UpOut
     foundation = provision_foundation.submit(settings, checked.place)
     scanned = scan_image.submit(spec.lab, settings, checked, image)
     built = build_image.submit(settings, checked, image, scanned, return_state=False)
-    provisioned = provision_lab.submit(spec, settings, checked, image, record.expires_at)
+    provisioned = provision_lab.submit(spec, settings, checked, image, record)
     pushed = push_image.submit(settings, image, wait_for=[foundation, built], return_state=False)
     _, scan, was_built, made, digest = gather(foundation, scanned, built, provisioned, pushed)
     outcome.image_is(image, digest, scan, built=was_built)

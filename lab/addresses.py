@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Collection
 
 from lab.errors import InvalidInputError
 
@@ -11,6 +12,8 @@ from lab.errors import InvalidInputError
 _DOCUMENTATION = tuple(
     ipaddress.IPv4Network(n) for n in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")
 )
+#: How many hosts a lab's firewall may let in.
+MAX_HOSTS = 20
 _HINT = "Give one public IPv4 host address, such as '8.8.4.4' or '8.8.4.4/32'."
 
 
@@ -40,3 +43,27 @@ def host_cidr(text: str) -> str:
     if host.is_multicast:
         raise InvalidInputError(f"address {text!r} is a multicast address, not a host", _HINT)
     return str(network)
+
+
+def check_change(add: Collection[str], remove: Collection[str]) -> None:
+    """Raise InvalidInputError unless hosts are to be added or removed, and none of them both."""
+    if not add and not remove:
+        raise InvalidInputError(
+            "neither add nor remove names an address",
+            'Give at least one public IPv4 host, such as add=["8.8.4.4"].',
+        )
+    both = sorted({*add} & {*remove})
+    if both:
+        raise InvalidInputError(
+            f"{', '.join(both)} is to be added and removed", "Name each address once."
+        )
+
+
+def check_hosts(cidrs: Collection[str]) -> None:
+    """Raise InvalidInputError unless a lab's firewall may let in exactly these hosts."""
+    if not 1 <= len(cidrs) <= MAX_HOSTS:
+        raise InvalidInputError(
+            f"the firewall would be open to {len(cidrs) or 'no'} hosts: 1 to {MAX_HOSTS} are "
+            "allowed",
+            "Add or remove other addresses; lab-down takes the whole lab away.",
+        )

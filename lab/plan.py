@@ -48,6 +48,8 @@ class Checked(BaseModel):
     place: Place
     models: list[Model]
     cidrs: list[str]
+    #: The one of ``cidrs`` that nobody gave, because it is the deployer's.
+    deployer: str | None = None
     architecture: Architecture
 
 

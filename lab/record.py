@@ -6,11 +6,13 @@ end, with no other memory.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
+from lab.addresses import check_hosts
 from lab.durations import format_duration, to_rfc3339
 from lab.errors import InvalidInputError
 from lab.fargate import Architecture, Capacity
@@ -46,6 +48,12 @@ class LabRecord(BaseModel):
     memory: int = 2048
     models: list[str] = Field(default_factory=list)
     cidrs: list[str] = Field(default_factory=list)
+    #: The one of ``cidrs`` that is there because it was the deployer's: it may be moved.
+    deployer: str | None = None
+    #: Whether somebody gave that one too: then it stays when the deployer moves.
+    deployer_given: bool = False
+    #: Which of its keys the lab has: Terraform has AWS make another for another number.
+    key_version: int = 1
     #: Minutes before the end for which a notice of this end was given.
     notices: list[int] = Field(default_factory=list)
 
@@ -67,6 +75,42 @@ class LabRecord(BaseModel):
                 "Ask for an earlier end, or bring up another lab.",
             )
         return self.model_copy(update={"expires_at": expires_at, "notices": []})
+
+    def allowing(self, add: Collection[str], remove: Collection[str]) -> LabRecord:
+        """The record with ``add`` let in and ``remove`` no longer; what is so already stays so.
+
+        Raises InvalidInputError if nobody would be let in, or more hosts than a firewall takes.
+        """
+        cidrs = sorted({*self.cidrs, *add} - {*remove})
+        check_hosts(cidrs)
+        return self.model_copy(
+            update={
+                "cidrs": cidrs,
+                # Whoever shuts the deployer out does not want it back at its next address.
+                "deployer": None if self.deployer in remove else self.deployer,
+                "deployer_given": self.deployer not in remove
+                and (self.deployer_given or self.deployer in add),
+            }
+        )
+
+    def following(self, address: str) -> LabRecord:
+        """The record with the deployer at ``address``; what somebody gave by name stays.
+
+        For a record that says which host is the deployer's. Raises InvalidInputError if more hosts
+        would be let in than a firewall takes.
+        """
+        if address == self.deployer:
+            return self
+        given = {*self.cidrs} - ({self.deployer} if not self.deployer_given else set())
+        cidrs = sorted({*given, address})
+        check_hosts(cidrs)
+        return self.model_copy(
+            update={"cidrs": cidrs, "deployer": address, "deployer_given": address in given}
+        )
+
+    def with_new_key(self) -> LabRecord:
+        """The record of a lab whose key is another from the next apply on."""
+        return self.model_copy(update={"key_version": self.key_version + 1})
 
     def to_be_destroyed(self, reason: Reason, at: datetime, of_run: str | None = None) -> bool:
         """Whether ``reason`` holds: the end may have moved, a failed up may be wanted kept.

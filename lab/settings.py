@@ -56,6 +56,9 @@ class Settings(BaseSettings):
         default=None, description="The deployer's public address; unset: ask `address_sources`."
     )
     address_sources: Annotated[tuple[str, ...], NoDecode] = ADDRESS_SOURCES
+    follow_address: bool = Field(
+        default=False, description="Let `lab-watch` move a lab's firewall with the deployer."
+    )
     container_environment: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict, description="Further environment of the gateway's container, as JSON."
     )

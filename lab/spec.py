@@ -12,7 +12,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lab.addresses import host_cidr
+from lab.addresses import MAX_HOSTS, host_cidr
 from lab.durations import DURATION_PATTERN, format_duration, parse_duration
 from lab.errors import InvalidInputError, LabError
 from lab.fargate import TASK_SIZES, Capacity, check_task_size
@@ -77,6 +77,17 @@ Ttl = Annotated[
 ]
 
 
+def _host_cidrs(addresses: list[str]) -> list[str]:
+    return sorted({host_cidr(_told(host_cidr)(address)) for address in addresses})
+
+
+Hosts = Annotated[
+    list[str],
+    Field(description="Public IPv4 hosts, such as '8.8.4.4'.", max_length=MAX_HOSTS),
+    AfterValidator(_host_cidrs),
+]
+
+
 def lifetime_of(ttl: str) -> timedelta:
     """A valid TTL as a length of time."""
     return parse_duration(ttl)
@@ -136,7 +147,7 @@ class LabSpec(BaseModel):
         list[str] | None,
         Field(
             description="Public IPv4 hosts that may reach the gateway. None: the deployer's own.",
-            max_length=20,
+            max_length=MAX_HOSTS,
         ),
         AfterValidator(lambda v: v if v is None else [_told(host_cidr)(a) for a in v]),
     ] = None

@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from lab.adapters.aws import Cloud
-from lab.errors import PermanentError
 from lab.plan import Place
 from lab.record import LabRecord
 from lab.settings import Settings
 from tasks.cloud import open_cloud
-from tasks.lifetime import read_record, replace_scheduled_end, write_record
+from tasks.lifetime import known_record, replace_scheduled_end, write_record
 from tasks.stages import run_log, stage
 
 
@@ -22,9 +21,7 @@ def move_end(lab: str, settings: Settings, place: Place, expires_at: datetime) -
     before anything is moved. If a place cannot be moved, those before it are moved back.
     """
     cloud = open_cloud(settings)
-    known = read_record(lab, settings, place)
-    if known is None:
-        raise PermanentError(f"there is no lab {lab} to extend", "Bring it up with lab-up.")
+    known = known_record(lab, settings, place)
     moved = known.moved_to(expires_at, settings.longest_life)
     try:
         _write_everywhere(moved, cloud, settings, place)

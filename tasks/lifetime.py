@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +20,7 @@ from prefect.states import Cancelled
 
 from lab import names
 from lab.durations import now, to_rfc3339
+from lab.errors import PermanentError, TransientError
 from lab.plan import Checked, Place
 from lab.record import LabRecord, Reason
 from lab.settings import Settings
@@ -51,6 +53,8 @@ def schedule_end(
         memory=spec.memory,
         models=[m.alias for m in checked.models],
         cidrs=checked.cidrs,
+        deployer=checked.deployer,
+        key_version=known.key_version if known else 1,
     ).moved_to(expires_at, settings.longest_life)
     # A live lab's own stop moves before its end does: it must not come during this up.
     open_cloud(settings).move_stop(spec.lab, expires_at + settings.stop_grace)
@@ -69,6 +73,35 @@ def write_record(record: LabRecord, settings: Settings, place: Place) -> None:
     """Let the cloud remember ``record``."""
     key = names.lab_record_key(record.lab)
     open_cloud(settings).put_record(place.bucket, key, record.model_dump(mode="json"))
+
+
+def known_record(lab: str, settings: Settings, place: Place) -> LabRecord:
+    """What the cloud remembers of ``lab``; PermanentError for a lab it does not know."""
+    known = read_record(lab, settings, place)
+    if known is None:
+        raise PermanentError(f"there is no lab {lab}", "Bring it up with lab-up.")
+    return known
+
+
+def change_record(
+    lab: str, settings: Settings, place: Place, change: Callable[[LabRecord], LabRecord]
+) -> LabRecord:
+    """Let the cloud remember what ``change`` makes of the record; for a run that holds the lab.
+
+    Nothing that a run which holds nothing has noted meanwhile is lost: TransientError then.
+    """
+    cloud = open_cloud(settings)
+    key = names.lab_record_key(lab)
+    found = cloud.read_object(place.bucket, key)
+    if found is None:
+        raise PermanentError(f"there is no lab {lab}", "Bring it up with lab-up.")
+    known = LabRecord.model_validate_json(found[0])
+    changed = change(known)
+    if changed != known:
+        body = changed.model_dump_json(indent=2).encode()
+        if cloud.write_object(place.bucket, key, body, found[1]) is None:
+            raise TransientError(f"the record of lab {lab} was written by another run meanwhile")
+    return changed
 
 
 def mark_for_rebuild(lab: str, settings: Settings, place: Place) -> None:

@@ -26,9 +26,15 @@ def preflight(spec: LabSpec, settings: Settings) -> Checked:
     check_architecture(docker.connect(), settings.architecture)
     place = find_place(settings)
     log(f"account {place.account}, region {place.region}, {len(models)} models")
-    cidrs = _allowed(spec, settings)
+    cidrs, deployer = _allowed(spec, settings)
     log(f"the firewall will be open to {', '.join(cidrs)}")
-    return Checked(place=place, models=models, cidrs=cidrs, architecture=settings.architecture)
+    return Checked(
+        place=place,
+        models=models,
+        cidrs=cidrs,
+        deployer=deployer,
+        architecture=settings.architecture,
+    )
 
 
 def find_place(settings: Settings) -> Place:
@@ -49,9 +55,9 @@ def find_place(settings: Settings) -> Place:
     )
 
 
-def _allowed(spec: LabSpec, settings: Settings) -> list[str]:
+def _allowed(spec: LabSpec, settings: Settings) -> tuple[list[str], str | None]:
+    """The hosts to let in, and which of them is the deployer's because nobody gave another."""
     if spec.allowed_addresses:
-        return sorted({host_cidr(address) for address in spec.allowed_addresses})
-    if settings.deployer_address:
-        return [settings.deployer_address]
-    return [find_address(settings.address_sources, log=run_log())]
+        return sorted({host_cidr(address) for address in spec.allowed_addresses}), None
+    deployer = settings.deployer_address or find_address(settings.address_sources, log=run_log())
+    return [deployer], deployer

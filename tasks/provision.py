@@ -13,11 +13,16 @@ from lab import names
 from lab.adapters.terraform import TerraformRoot
 from lab.durations import to_rfc3339
 from lab.plan import Checked, ImagePlan, Place
+from lab.record import LabRecord
 from lab.render import terraform_models
 from lab.settings import ROOT, Settings
 from lab.spec import LabSpec
 from tasks.cloud import open_cloud
 from tasks.stages import run_log, stage
+
+#: What Terraform calls the rules that let hosts in, and the secret's value.
+FIREWALL_RULES = "aws_vpc_security_group_ingress_rule.gateway"
+KEY = "aws_secretsmanager_secret_version.this"
 
 
 class Provisioned(BaseModel):
@@ -40,7 +45,7 @@ def provision_foundation(settings: Settings, place: Place) -> None:
 
 @stage("provision", run_name="provision-{spec.lab}")
 def provision_lab(
-    spec: LabSpec, settings: Settings, checked: Checked, image: ImagePlan, expires_at: datetime
+    spec: LabSpec, settings: Settings, checked: Checked, image: ImagePlan, record: LabRecord
 ) -> Provisioned:
     """On return everything of the lab but a running task of the new image exists.
 
@@ -60,11 +65,37 @@ def provision_lab(
         "desired_count": 1 if image.pushed_digest else 0,
         "models": terraform_models(checked.models),
         "container_environment": settings.container_environment,
-        "expires_at": to_rfc3339(expires_at),
+        "expires_at": to_rfc3339(record.expires_at),
+        "key_version": record.key_version,
         "stop_grace_minutes": math.ceil(settings.stop_grace.total_seconds() / 60),
     }
     outputs = lab_root(spec.lab, settings, checked.place).up(variables)
     return Provisioned.model_validate(outputs)
+
+
+def apply_firewall(record: LabRecord, settings: Settings, place: Place) -> None:
+    """On return the firewall lets in the hosts of ``record``. Nothing else of the lab changes."""
+    _apply_only(FIREWALL_RULES, record, settings, place)
+
+
+def apply_key(record: LabRecord, settings: Settings, place: Place) -> None:
+    """On return the lab's secret holds the key of the record's version. Nothing else changes.
+
+    A key of that version that is there already stays.
+    """
+    _apply_only(KEY, record, settings, place)
+
+
+def _apply_only(what: str, record: LabRecord, settings: Settings, place: Place) -> None:
+    # What is not in the record is of no consequence to these resources, and stays as it is.
+    variables = _any_valid_variables(record.lab, place) | {
+        "owner": record.owner,
+        "allowed_cidrs": record.cidrs,
+        "gateway_port": names.GATEWAY_PORT,
+        "expires_at": to_rfc3339(record.expires_at),
+        "key_version": record.key_version,
+    }
+    lab_root(record.lab, settings, place).up(variables, only=[what])
 
 
 def destroy_lab_resources(lab: str, settings: Settings, place: Place) -> None:

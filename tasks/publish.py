@@ -68,6 +68,16 @@ class LiveLab(BaseModel):
     deployer: str | None
     deployer_allowed: bool | None
     cost: CostReport
+    #: The host that is let in because it was the deployer's, and where that was until just now.
+    deployer_rule: str | None = None
+    moved_from: str | None = None
+
+    @property
+    def has_lost_deployer(self) -> bool:
+        """Whether the firewall knows the deployer by an address that it has no more."""
+        return None not in (self.deployer, self.deployer_rule) and (
+            self.deployer != self.deployer_rule
+        )
 
 
 def publish_live(live: LiveLab) -> None:
@@ -76,6 +86,8 @@ def publish_live(live: LiveLab) -> None:
     firewall = ", ".join(live.allowed) or "nobody"
     if live.deployer_allowed is False:
         firewall += f" (not {live.deployer}, which is the deployer's address now)"
+    if live.moved_from:
+        firewall += f" (moved with the deployer, who was at {live.moved_from} before)"
     create_markdown_artifact(
         f"""# Lab {live.lab}: {state if live.endpoint else "no task runs"}
 

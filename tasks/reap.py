@@ -51,14 +51,14 @@ def still_to_reap(seen: LabSeen, settings: Settings, place: Place) -> bool:
 
 
 class Failures:
-    """The labs that could not be reaped; one does not keep the others from it."""
+    """The labs that something could not be done to; one does not keep the others from it."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
 
     @contextmanager
     def of(self, lab: str) -> Iterator[None]:
-        """Within this block ``lab`` is reaped."""
+        """Within this block it is done to ``lab``."""
         try:
             yield
         except LabHeldError as error:
@@ -68,12 +68,12 @@ class Failures:
 
 
 @contextmanager
-def collect_failures() -> Iterator[Failures]:
-    """Raise PermanentError at the end of the block if any lab could not be reaped."""
+def collect_failures(
+    what: str = "not reaped",
+    hint: str = "The reaper tries again; see the labs' teardown artifacts.",
+) -> Iterator[Failures]:
+    """Raise PermanentError, which begins with ``what``, at the block's end if any lab failed."""
     failures = Failures()
     yield failures
     if failures.told:
-        raise PermanentError(
-            "not reaped: " + "; ".join(failures.told),
-            "The reaper tries again; see the labs' teardown artifacts.",
-        )
+        raise PermanentError(f"{what}: {'; '.join(failures.told)}", hint)

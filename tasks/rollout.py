@@ -24,23 +24,32 @@ class RolledOut(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     endpoint: str
-    image_digest: str
+    image_digest: str | None
 
 
 @stage("rollout", run_name="rollout-{lab}")
 def roll_out(
-    lab: str, settings: Settings, made: Provisioned, image: ImagePlan, digest: str
+    lab: str,
+    settings: Settings,
+    made: Provisioned,
+    image: ImagePlan | None = None,
+    digest: str | None = None,
 ) -> RolledOut:
     """On return the newest revision serves, runs ``digest``, and its gateway says that it is ready.
 
-    If the new task fails, what served before serves on, at its address, and the error holds ECS's
-    reason and the container's last words. A task that runs another image than ``digest``, or a
-    registry that holds another one under the tag, ends the service.
+    A task that has a key from before the present one is replaced, also by the same revision. If the
+    new task fails, what served before serves on, at its address, and the error holds ECS's reason
+    and the container's last words. A task that runs another image than ``digest``, or a registry
+    that holds another one under the tag, ends the service; without ``image`` neither is looked at.
     """
     log = run_log()
     cloud = open_cloud(settings)
     rollout = cloud.start_rollout(
-        made.cluster_name, made.service_name, made.task_definition_arn, image_digest=digest
+        made.cluster_name,
+        made.service_name,
+        made.task_definition_arn,
+        since=cloud.key_written(made.secret_name),
+        image_digest=digest,
     )
     with _abandoned_on_failure(cloud, rollout, lab):
         task = cloud.await_rollout(
@@ -51,12 +60,13 @@ def roll_out(
         )
     endpoint = names.endpoint_of(task.address)
     log(f"task {task.arn.rsplit('/', 1)[-1]} runs at {task.address}")
-    check_digests(cloud, rollout, task, image, digest)
-    log(f"it runs the image that was pushed, {digest}, as ECS and the registry say")
+    if image and digest:
+        check_digests(cloud, rollout, task, image, digest)
+        log(f"it runs the image that was pushed, {digest}, as ECS and the registry say")
     with _abandoned_on_failure(cloud, rollout, lab):
         _await_gateway(cloud, rollout, task, endpoint, settings, made.log_group_name)
     log(f"the gateway is ready at {endpoint}")
-    return RolledOut(endpoint=endpoint, image_digest=digest)
+    return RolledOut(endpoint=endpoint, image_digest=task.image_digest)
 
 
 def check_digests(

@@ -61,6 +61,7 @@ def _look(seen: LabSeen, record: LabRecord, settings: Settings, at: datetime) ->
         deployer=deployer,
         deployer_allowed=None if deployer is None else deployer in allowed,
         cost=prices.report(record, at),
+        deployer_rule=record.deployer,
     )
 
 

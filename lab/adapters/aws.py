@@ -159,6 +159,8 @@ class Rollout:
     task_definition: str
     previous: str | None
     stopped_before: frozenset[str]
+    #: Tasks that began before this are to be replaced, also by the same revision.
+    since: datetime | None = None
 
 
 class Cloud:
@@ -477,6 +479,28 @@ class Cloud:
         with told(f"reading the secret {secret}"):
             return self._secrets.get_secret_value(SecretId=secret)["SecretString"]
 
+    def key_before(self, secret: str) -> str | None:
+        """The key before the present one, if there is one. Never to be logged or stored."""
+        with told(f"reading the secret {secret}"):
+            try:
+                found = self._secrets.get_secret_value(SecretId=secret, VersionStage="AWSPREVIOUS")
+            except self._secrets.exceptions.ResourceNotFoundException:
+                return None
+        # A secret may begin with a version that has no value.
+        return found.get("SecretString")
+
+    def key_written(self, secret: str) -> datetime | None:
+        """When the present key was written; ``None`` where there is none."""
+        with told(f"reading the versions of the secret {secret}"):
+            try:
+                # Only versions with a label are told of, and there are few labels.
+                versions = self._secrets.list_secret_version_ids(SecretId=secret)["Versions"]
+            except self._secrets.exceptions.ResourceNotFoundException:
+                return None
+        return next(
+            (v["CreatedDate"] for v in versions if "AWSCURRENT" in v.get("VersionStages", [])), None
+        )
+
     def service(self, cluster: str, service: str) -> ServiceTypeDef | None:
         """The ECS service, or ``None`` where it does not exist or is being deleted."""
         with told(f"describing the service {service}"):
@@ -486,10 +510,28 @@ class Cloud:
                 return None
         return next((s for s in found["services"] if s["status"] == "ACTIVE"), None)
 
+    def serves_from_before(self, cluster: str, service: str, moment: datetime) -> bool:
+        """Whether the newest running task of ``service`` began before ``moment``.
+
+        False where none runs.
+        """
+        began = [
+            task["createdAt"]
+            for task in self._tasks(cluster, service, "RUNNING")
+            if task.get("lastStatus") == "RUNNING"
+        ]
+        return bool(began) and max(began) < moment
+
     def start_rollout(
-        self, cluster: str, service: str, task_definition: str, *, image_digest: str | None = None
+        self,
+        cluster: str,
+        service: str,
+        task_definition: str,
+        *,
+        since: datetime | None = None,
+        image_digest: str | None = None,
     ) -> Rollout:
-        """Point ``service`` at ``task_definition`` with one task.
+        """Point ``service`` at ``task_definition`` with one task, begun after ``since`` if given.
 
         Called again for a revision that is out already, this starts nothing, unless what runs of
         it is another image than ``image_digest``: one whose tag was pushed anew since.
@@ -501,26 +543,43 @@ class Cloud:
         running = self.running_task(cluster, service, task_definition) if image_digest else None
         other_image = running is not None and running.image_digest != image_digest
         with told(f"rolling out {task_definition}"):
-            if (
+            another = (
                 before["taskDefinition"] != task_definition
                 or before["desiredCount"] != 1
                 or other_image
-            ):
+            )
+            too_old = not another and self._is_too_old(cluster, service, before, since)
+            if another or too_old:
                 self._ecs.update_service(
                     cluster=cluster,
                     service=service,
                     taskDefinition=task_definition,
                     desiredCount=1,
-                    # Scaling alone makes no deployment, and so no state to wait for and no
-                    # circuit breaker.
-                    forceNewDeployment=before["desiredCount"] == 0 or other_image,
+                    # Neither scaling nor the same revision makes a deployment by itself, and so
+                    # no state to wait for and no circuit breaker.
+                    forceNewDeployment=before["desiredCount"] == 0 or too_old or other_image,
                 )
         served = [
             d["taskDefinition"]
             for d in before["deployments"]
             if d.get("rolloutState") == "COMPLETED" and d.get("runningCount", 0) > 0
         ]
-        return Rollout(cluster, service, task_definition, served[0] if served else None, stopped)
+        previous = served[0] if served else None
+        return Rollout(cluster, service, task_definition, previous, stopped, since)
+
+    def _is_too_old(
+        self, cluster: str, service: str, now: ServiceTypeDef, since: datetime | None
+    ) -> bool:
+        """Whether what serves began before ``since`` and no replacement is on its way."""
+        if since is None:
+            return False
+        on_its_way = any(
+            d["status"] == "PRIMARY"
+            and d.get("rolloutState") == "IN_PROGRESS"
+            and d["createdAt"] >= since
+            for d in now["deployments"]
+        )
+        return not on_its_way and self.serves_from_before(cluster, service, since)
 
     def abandon_rollout(self, rollout: Rollout) -> None:
         """End the crash loop of a failed rollout before which nothing served.
@@ -563,6 +622,14 @@ class Cloud:
                 )
             if deployment.get("rolloutState") != "COMPLETED":
                 return None
+            if rollout.since and self.serves_from_before(
+                rollout.cluster, rollout.service, rollout.since
+            ):
+                # Going back to the same revision looks like a rollout of it.
+                raise PermanentError(
+                    f"ECS gave the rollout of {rollout.service} up and kept the task from before",
+                    "Look at the service's events in the ECS console.",
+                )
             return self.running_task(rollout.cluster, rollout.service, rollout.task_definition)
 
         return wait_for(

@@ -93,6 +93,24 @@ def list_models(client: OpenAI) -> list[str]:
         raise PermanentError(f"the gateway did not list its models: {said}") from None
 
 
+def refuses_key(client: OpenAI) -> bool:
+    """Whether the gateway answers the client's key with 401, as OpenAI's API answers a wrong one.
+
+    False if the key opens it. TransientError or PermanentError if it says something else.
+    """
+    try:
+        client.models.list()
+    except openai.AuthenticationError:
+        return True
+    except (openai.APIConnectionError, openai.InternalServerError) as error:
+        said = _first_words(error, client.api_key)
+        raise TransientError(f"the gateway did not say whether it takes a key: {said}") from None
+    except openai.OpenAIError as error:
+        said = _first_words(error, client.api_key)
+        raise PermanentError(f"the gateway did not refuse a key with 401: {said}") from None
+    return False
+
+
 def ask_model(client: OpenAI, case: ValidationCase) -> ModelResult:
     """Ask the model for an answer and for a streamed answer; a failure is a verdict, never raised.
 

@@ -13,7 +13,7 @@ import re
 import shutil
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,6 +41,10 @@ _TRANSIENT = re.compile(
 
 #: Seconds to wait for the state's lock, time after time; between them a dead run's lock is broken.
 _LOCK_PATIENCE = (10, 60, 60)
+
+
+#: Warnings of each apply of some resources alone, which is what was asked for.
+_OF_TARGETS = {"Resource targeting is in effect", "Applied changes may be incomplete"}
 
 
 class TerraformError(LabError):
@@ -186,14 +190,15 @@ class TerraformRoot(Terraform):  # type: ignore[misc]
         self._outputs: dict[str, Any] = {}
         self._hearing = threading.Lock()
 
-    def up(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+    def up(self, variables: Mapping[str, Any], only: Sequence[str] = ()) -> dict[str, Any]:
         """Make the cloud equal to the module with ``variables``; return the outputs' values.
 
+        ``only`` names resources: then nothing is changed but these and what they are made from.
         May be called again, also after an interruption. Raises TerraformError.
         """
         self._prepare()
         self._outputs = {}
-        self._change("apply", variables)
+        self._change("apply", variables, only)
         return dict(self._outputs)
 
     def down(self, variables: Mapping[str, Any]) -> None:
@@ -201,13 +206,14 @@ class TerraformRoot(Terraform):  # type: ignore[misc]
         self._prepare()
         self._change("destroy", variables)
 
-    def _change(self, verb: str, variables: Mapping[str, Any]) -> None:
+    def _change(self, verb: str, variables: Mapping[str, Any], only: Sequence[str] = ()) -> None:
         """Apply or destroy once the state's lock is free; one that a dead run left is broken."""
         for number, patience in enumerate(_LOCK_PATIENCE, 1):
             try:
                 self.cmd(
                     verb,
                     var=dict(variables),
+                    target=list(only),
                     auto_approve=IsFlagged,
                     lock_timeout=f"{patience}s",
                     json=IsFlagged,
@@ -267,6 +273,8 @@ class TerraformRoot(Terraform):  # type: ignore[misc]
             with self._hearing:
                 if kind == "diagnostic":
                     found = message["diagnostic"]
+                    if found["summary"] in _OF_TARGETS:
+                        continue
                     text = ": ".join(t for t in (found["summary"], found.get("detail")) if t)
                     where = found.get("address")
                     text = f"{where}: {text}" if where else text

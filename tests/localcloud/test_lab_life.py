@@ -7,13 +7,15 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
-from openai import OpenAI
+from openai import APIConnectionError, APIStatusError, OpenAI
 
 from lab import image as recipe
 from lab import names
@@ -23,9 +25,9 @@ from lab.catalog import load_catalog
 from lab.render import litellm_config
 from lab.report import Verdict
 from lab.settings import ROOT, Settings
-from tests.stack import Stack
+from tests.stack import Ended, Stack
 from workstation import localcloud, prefect
-from workstation.targets import lab_home
+from workstation.targets import lab_home, target_environment
 
 LAB = "life"
 SEED = ["bedrock-llama", "bedrock-titan", "bedrock-titan-lite", "bedrock-cohere"]
@@ -158,6 +160,92 @@ def test_a_model_that_fails_is_a_verdict(live: Stack) -> None:
     assert _answers(live)
 
 
+def test_a_host_is_let_in_and_shut_out_without_another_task(live: Stack) -> None:
+    """should change the firewall and the record alone, as often as it is asked for."""
+    task, own = live.task_arn(LAB), live.cloud().allowed_cidrs(LAB)
+    for _ in range(2):
+        ended = _change(live, "lab-allow", add=["8.8.4.4"])
+        assert ended.code == 0, ended.said
+        assert live.cloud().allowed_cidrs(LAB) == _recorded(live)["cidrs"] == [*own, "8.8.4.4/32"]
+    ended = _change(live, "lab-allow", remove=["8.8.4.4"])
+    assert ended.code == 0, ended.said
+    assert live.cloud().allowed_cidrs(LAB) == _recorded(live)["cidrs"] == own
+    nobody = _change(live, "lab-allow", remove=own)
+    assert nobody.code != 0
+    assert live.cloud().allowed_cidrs(LAB) == _recorded(live)["cidrs"] == own
+    assert live.task_arn(LAB) == task
+
+
+def test_the_firewall_follows_the_deployer_where_that_is_wished(live: Stack) -> None:
+    """should move the deployer's own rule, tell of it, and leave the hosts that somebody gave."""
+    task, (own,) = live.task_arn(LAB), live.cloud().allowed_cidrs(LAB)
+    assert _change(live, "lab-allow", add=["8.8.4.4"]).code == 0
+    _watch_from(live, "198.51.100.7", follow=False)
+    assert live.cloud().allowed_cidrs(LAB) == sorted([own, "8.8.4.4/32"])
+    _watch_from(live, "198.51.100.7", follow=True)
+    assert live.cloud().allowed_cidrs(LAB) == ["198.51.100.7/32", "8.8.4.4/32"]
+    assert _recorded(live)["deployer"] == "198.51.100.7/32"
+    assert f"at {own} before" in _artifact(names.artifact_key(LAB, "endpoint"))["data"]
+    _watch_from(live, own.removesuffix("/32"), follow=True)
+    assert _change(live, "lab-allow", remove=["8.8.4.4"]).code == 0
+    assert live.cloud().allowed_cidrs(LAB) == [own]
+    assert live.task_arn(LAB) == task
+
+
+def test_another_key_replaces_the_old_one_under_a_lab_that_answers(live: Stack) -> None:
+    """should serve with the old key until the new task runs, then refuse it, and tell neither."""
+    secret, name = names.key_secret(LAB), names.resource_name(LAB)
+    old, before = live.cloud().gateway_key(secret), live.cloud().running_task(name, name)
+    assert before is not None
+    answers: list[tuple[float, int]] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.wait(0.2):
+            at = time.time()
+            answers.append((at, _status(before.address, old)))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        ended = _change(live, "lab-rotate-key")
+    finally:
+        done.set()
+        asking.join()
+    assert ended.code == 0, ended.said
+
+    new, after = live.cloud().gateway_key(secret), live.cloud().running_task(name, name)
+    assert after is not None
+    assert (new, after.arn) != (old, before.arn)
+    assert _status(after.address, new) == 200
+    assert _status(after.address, old) == 401
+    # The local cloud takes a container that runs for one that is ready; AWS asks it.
+    ran = live.session().client("ecs").describe_tasks(cluster=name, tasks=[after.arn])
+    until = ran["tasks"][0]["startedAt"].timestamp()
+    assert {status for at, status in answers if at < until} == {200}
+
+    history = [lab_home() / "prefect" / f"prefect.db{part}" for part in ("", "-wal")]
+    told = b"".join(path.read_bytes() for path in history if path.exists()) + ended.said.encode()
+    s3 = live.session().client("s3")
+    for found in s3.list_objects_v2(Bucket=live.bucket)["Contents"]:
+        told += s3.get_object(Bucket=live.bucket, Key=found["Key"])["Body"].read()
+    assert told
+    assert old.encode() not in told
+    assert new.encode() not in told
+
+
+def test_a_later_up_keeps_the_key_and_the_task(live: Stack) -> None:
+    """should pass the number of the key on to Terraform, and replace nothing."""
+    key, task = live.cloud().gateway_key(names.key_secret(LAB)), live.task_arn(LAB)
+    version = _recorded(live)["key_version"]
+    assert version > 1
+    ended = live.up(LAB, models=["bedrock-titan-lite"])
+    assert ended.code == 0, ended.said
+    assert live.cloud().gateway_key(names.key_secret(LAB)) == key
+    assert live.task_arn(LAB) == task
+    assert _recorded(live)["key_version"] == version
+
+
 def test_an_interrupted_up_is_cancelled_and_can_be_run_again(stack: Stack) -> None:
     """should end Terraform gracefully on Ctrl-C, keep no lock, and converge on the next up."""
     lab = "halfway"
@@ -214,11 +302,49 @@ def _answers(live: Stack) -> bool:
     name = names.resource_name(LAB)
     task = live.cloud().running_task(name, name)
     assert task is not None
-    client = OpenAI(base_url=f"http://{task.address}:4000/v1", api_key=key)
-    answer = client.chat.completions.create(
+    answer = _client(task.address, key).chat.completions.create(
         model="bedrock-titan-lite", messages=[{"role": "user", "content": "Still there?"}]
     )
     return bool(answer.choices[0].message.content)
+
+
+def _client(address: str, key: str) -> OpenAI:
+    return OpenAI(base_url=f"{names.endpoint_of(address)}/v1", api_key=key)
+
+
+def _status(address: str, key: str) -> int:
+    """What the gateway at ``address`` answers to the key; 0 if it does not answer."""
+    client = _client(address, key).with_options(max_retries=0, timeout=5)
+    try:
+        return client.models.with_raw_response.list().status_code
+    except APIStatusError as error:
+        return error.status_code
+    except APIConnectionError:
+        return 0
+
+
+def _change(stack: Stack, flow: str, **parameters: object) -> Ended:
+    given = json.dumps({"lab": LAB, **parameters})
+    return stack.prefect("deployment", "run", f"{flow}/local", "--params", given, "--watch")
+
+
+def _watch_from(stack: Stack, address: str, *, follow: bool) -> None:
+    """Run a watch of the lab, as if the deployer were at ``address``."""
+    settings = {
+        **target_environment("local"),
+        "LAB_DEPLOYER_ADDRESS": address,
+        "LAB_FOLLOW_ADDRESS": str(follow),
+    }
+    code = f"from flows.lab_watch import lab_watch; lab_watch(lab={LAB!r})"
+    assigned = [f"{name}={value}" for name, value in settings.items()]
+    ended = stack.command(["env", *assigned, sys.executable, "-c", code])
+    assert ended.code == 0, ended.said
+
+
+def _recorded(stack: Stack) -> dict[str, Any]:
+    found = stack.cloud().get_record(stack.bucket, names.lab_record_key(LAB))
+    assert found is not None
+    return found
 
 
 def _push_broken_image(stack: Stack, aliases: list[str]) -> str:

@@ -12,7 +12,8 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,18 @@ import pytest
 
 from lab.adapters.terraform import cli_environment
 from lab.fargate import TASK_SIZES
-from lab.names import ROLES, STOP_SCHEDULE, repository_name, resource_name, state_machine
+from lab.names import (
+    GATEWAY_PORT,
+    ROLES,
+    STOP_SCHEDULE,
+    repository_name,
+    resource_name,
+    state_machine,
+)
+from lab.plan import Place
+from lab.record import LabRecord
+from lab.settings import Settings
+from tasks import provision
 
 TERRAFORM = Path(__file__).parents[2] / "terraform"
 ROOTS = ("foundation", "lab")
@@ -240,6 +252,90 @@ def test_plan_with_the_real_provider(
         "task_role_arn",
         "vpc_id",
     }
+
+
+@pytest.mark.parametrize(
+    ("apply", "made"),
+    [
+        (
+            provision.apply_firewall,
+            {
+                "aws_vpc.this",
+                "aws_security_group.gateway",
+                'aws_vpc_security_group_ingress_rule.gateway["203.0.113.7/32"]',
+                'aws_vpc_security_group_ingress_rule.gateway["8.8.4.4/32"]',
+            },
+        ),
+        (
+            provision.apply_key,
+            {"aws_secretsmanager_secret.this", "aws_secretsmanager_secret_version.this"},
+        ),
+    ],
+    ids=["firewall", "key"],
+)
+def test_what_changes_on_a_live_lab_needs_its_record_alone(
+    apply: Callable[[LabRecord, Settings, Place], None],
+    made: set[str],
+    lab_copy: Path,
+    tmp_path: Path,
+    terraform_env: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Hosts and key should be planned as in a whole apply, by those who know the record alone."""
+    record = LabRecord(
+        lab="demo",
+        owner="someone@example.com",
+        created_at=datetime(2030, 1, 31, 12, 0, tzinfo=UTC),
+        expires_at=datetime(2030, 1, 31, 18, 0, tzinfo=UTC),
+        cidrs=["203.0.113.7/32", "8.8.4.4/32"],
+        key_version=7,
+    )
+    asked: list[tuple[dict[str, Any], list[str]]] = []
+
+    class Root:
+        def up(self, variables: dict[str, Any], only: list[str]) -> None:
+            asked.append((variables, only))
+
+    monkeypatch.setattr(provision, "lab_root", lambda *_: Root())
+    apply(record, Settings(), Place(account="111122223333", region="eu-central-1"))
+    ((narrow, only),) = asked
+    # What the record says, and an image, an end and models that it does not say.
+    whole = {
+        "lab": "demo",
+        "owner": record.owner,
+        "allowed_cidrs": record.cidrs,
+        "key_version": record.key_version,
+        "gateway_port": GATEWAY_PORT,
+        "repository_arn": "arn:aws:ecr:eu-central-1:111122223333:repository/gateway-lab",
+        "image": "111122223333.dkr.ecr.eu-central-1.amazonaws.com/gateway-lab:0123abcd",
+        "expires_at": "2031-01-31T18:00:00Z",
+        "stop_grace_minutes": 60,
+        "models": {"bedrock-nova-micro": {"model_id": "amazon.nova-micro-v1:0"}},
+        "container_environment": {"A": "b"},
+        "cpu": 2048,
+        "memory": 4096,
+        "capacity_provider": "FARGATE",
+        "architecture": "ARM64",
+        "desired_count": 0,
+    }
+    plans = []
+    for variables, targets in ((narrow, only), (whole, [])):
+        (tmp_path / "variables.json").write_text(json.dumps(variables))
+        run(
+            "plan",
+            "-input=false",
+            f"-var-file={tmp_path / 'variables.json'}",
+            f"-out={tmp_path / 'plan'}",
+            *(f"-target={target}" for target in targets),
+            cwd=lab_copy,
+            env=terraform_env,
+        )
+        text = run("show", "-json", str(tmp_path / "plan"), cwd=lab_copy, env=terraform_env)
+        resources = json.loads(text)["planned_values"]["root_module"]["resources"]
+        plans.append({r["address"]: r["values"] for r in resources if r["mode"] == "managed"})
+    alone, everything = plans
+    assert set(alone) == made
+    assert alone == {address: everything[address] for address in made}
 
 
 def _needs(graph: str) -> dict[str, set[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.addresses import host_cidr
+from lab.addresses import check_change, check_hosts, host_cidr
 from lab.errors import InvalidInputError
 
 
@@ -52,3 +52,31 @@ def test_refuses_everything_wider_or_inside(text: str, why: str) -> None:
     assert repr(text) in caught.value.message
     assert why in caught.value.message
     assert "8.8.4.4/32" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("add", "remove", "why"),
+    [
+        ([], [], "neither add nor remove names an address"),
+        (["8.8.4.4/32", "1.1.1.1/32"], ["8.8.4.4/32"], "8.8.4.4/32 is to be added and removed"),
+    ],
+)
+def test_refuses_a_change_that_is_none(add: list[str], remove: list[str], why: str) -> None:
+    """should say so before anything is asked or touched"""
+    with pytest.raises(InvalidInputError) as caught:
+        check_change(add, remove)
+    assert why in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("count", "told"), [(0, "open to no hosts"), (21, "open to 21 hosts: 1 to 20")]
+)
+def test_a_firewall_takes_one_to_twenty_hosts(count: int, told: str) -> None:
+    """should refuse none, which shuts everybody out, and more than Terraform takes"""
+    hosts = [f"8.8.4.{n}/32" for n in range(21)]
+    check_hosts(hosts[:1])
+    check_hosts(hosts[:20])
+    with pytest.raises(InvalidInputError) as caught:
+        check_hosts(hosts[:count])
+    assert told in caught.value.message

@@ -676,3 +676,118 @@ def test_an_object_that_is_not_there_is_none(stubs: Stubs, code: str) -> None:
     """should be None where neither object nor bucket exists"""
     stubs.fails("s3", "get_object", code, 404)
     assert stubs.cloud.read_object("b", "k") is None
+
+
+SECRET = f"{NAME}/gateway-key"
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("value", ["sk-old", None])
+def test_the_key_before_is_asked_for_by_its_label(stubs: Stubs, value: str | None) -> None:
+    """should be the value that the present one has replaced, if that was one"""
+    said = {"SecretString": value} if value else {}
+    stubs.says(
+        "secretsmanager", "get_secret_value", said, SecretId=SECRET, VersionStage="AWSPREVIOUS"
+    )
+    assert stubs.cloud.key_before(SECRET) == value
+
+
+def test_a_first_key_has_none_before_it(stubs: Stubs) -> None:
+    """should be None, which is no error"""
+    stubs.fails("secretsmanager", "get_secret_value", "ResourceNotFoundException")
+    assert stubs.cloud.key_before(SECRET) is None
+
+
+def test_a_key_is_as_old_as_the_version_that_is_current(stubs: Stubs) -> None:
+    """should be the time of the present value, not of the secret or of an older value"""
+    versions = [
+        {"VersionId": "a" * 32, "VersionStages": ["AWSPREVIOUS"], "CreatedDate": AT - MINUTE},
+        {"VersionId": "b" * 32, "VersionStages": ["AWSCURRENT"], "CreatedDate": AT},
+        {"VersionId": "c" * 32, "CreatedDate": AT + MINUTE},
+    ]
+    said = {"Versions": versions}
+    stubs.says("secretsmanager", "list_secret_version_ids", said, SecretId=SECRET)
+    assert stubs.cloud.key_written(SECRET) == AT
+
+
+def test_no_secret_has_no_age(stubs: Stubs) -> None:
+    """should be None for a secret that is not there"""
+    stubs.fails("secretsmanager", "list_secret_version_ids", "ResourceNotFoundException")
+    assert stubs.cloud.key_written(SECRET) is None
+
+
+@pytest.mark.parametrize(
+    ("began", "before"),
+    [
+        ([], False),
+        ([AT - MINUTE], True),
+        ([AT], False),
+        ([AT - MINUTE, AT + MINUTE], False),
+        ([AT - MINUTE, AT - 2 * MINUTE], True),
+    ],
+)
+def test_what_serves_is_as_old_as_its_newest_task(
+    stubs: Stubs, began: list[datetime], before: bool
+) -> None:
+    """should not be from before where one task began after the moment"""
+    tasks(stubs, "RUNNING", *(task(createdAt=moment) for moment in began))
+    assert stubs.cloud.serves_from_before(NAME, NAME, AT) is before
+
+
+def test_a_task_that_does_not_run_yet_does_not_serve(stubs: Stubs) -> None:
+    """should look at what answers now"""
+    pending = task(createdAt=AT + MINUTE, lastStatus="PENDING")
+    tasks(stubs, "RUNNING", task(createdAt=AT - MINUTE), pending)
+    assert stubs.cloud.serves_from_before(NAME, NAME, AT) is True
+
+
+def test_a_task_from_before_is_replaced_by_the_same_revision(stubs: Stubs) -> None:
+    """should force a deployment, which alone starts another task, and remember what serves"""
+    stubs.says("ecs", "describe_services", service(deployment(NEW, createdAt=AT), serves=NEW))
+    tasks(stubs, "STOPPED")
+    tasks(stubs, "RUNNING", task(createdAt=AT - MINUTE))
+    stubs.says(
+        "ecs",
+        "update_service",
+        {},
+        cluster=NAME,
+        service=NAME,
+        taskDefinition=NEW,
+        desiredCount=1,
+        forceNewDeployment=True,
+    )
+    begun = stubs.cloud.start_rollout(NAME, NAME, NEW, since=AT)
+    assert (begun.previous, begun.since) == (NEW, AT)
+
+
+@pytest.mark.parametrize("serving", [AT, AT + MINUTE])
+def test_a_task_that_began_after_is_left_alone(stubs: Stubs, serving: datetime) -> None:
+    """should start nothing: the second of two rollouts would replace what the first has made"""
+    stubs.says("ecs", "describe_services", service(deployment(NEW, createdAt=AT), serves=NEW))
+    tasks(stubs, "STOPPED")
+    tasks(stubs, "RUNNING", task(createdAt=serving))
+    stubs.cloud.start_rollout(NAME, NAME, NEW, since=AT)
+
+
+@pytest.mark.parametrize(("began", "again"), [(AT + MINUTE, False), (AT - MINUTE, True)])
+def test_a_replacement_on_its_way_is_waited_for(stubs: Stubs, began: datetime, again: bool) -> None:
+    """should start no second deployment unless the one under way is from before, too"""
+    under_way = deployment(NEW, "IN_PROGRESS", 0, createdAt=began)
+    stubs.says("ecs", "describe_services", service(under_way, serves=NEW))
+    tasks(stubs, "STOPPED")
+    if again:
+        tasks(stubs, "RUNNING", task(createdAt=AT - 2 * MINUTE))
+        stubs.says("ecs", "update_service", {})
+    stubs.cloud.start_rollout(NAME, NAME, NEW, since=AT)
+
+
+def test_going_back_to_the_task_from_before_is_no_rollout(stubs: Stubs) -> None:
+    """should not take ECS's return to the same revision for the new task"""
+    stubs.says("ecs", "describe_services", service(deployment(NEW)))
+    tasks(stubs, "STOPPED")
+    tasks(stubs, "RUNNING", task(createdAt=AT - MINUTE))
+    begun = Rollout(NAME, NAME, NEW, NEW, frozenset(), AT)
+    with pytest.raises(PermanentError, match="kept the task from before"):
+        stubs.cloud.await_rollout(
+            begun, log_group="/gateway-lab/demo", deadline=60, log=lambda _: None
+        )

@@ -15,7 +15,14 @@ import pytest
 from openai import OpenAI
 
 from lab.adapters import gateway
-from lab.adapters.gateway import ask_model, await_ready, is_ready, list_models, open_client
+from lab.adapters.gateway import (
+    ask_model,
+    await_ready,
+    is_ready,
+    list_models,
+    open_client,
+    refuses_key,
+)
 from lab.catalog import Probe
 from lab.errors import DeadlineError, LabError, PermanentError, TransientError
 from lab.render import ValidationCase
@@ -359,3 +366,25 @@ def test_never_ready_is_told(served: Gateway) -> None:
 def test_nothing_listening_is_not_ready(nowhere: str) -> None:
     """should be an answer, not an error"""
     assert not is_ready(nowhere)
+
+
+def test_a_refused_key_is_told_from_one_that_opens(served: Gateway, client: OpenAI) -> None:
+    """should be refused by 401 alone: whatever else is said may change with the next request"""
+    assert refuses_key(client) is False
+    served.status = 401
+    assert refuses_key(client) is True
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(500, TransientError), (400, PermanentError), (403, PermanentError)]
+)
+def test_a_key_that_is_answered_otherwise(
+    served: Gateway, client: OpenAI, status: int, kind: type[LabError]
+) -> None:
+    """should be an error that holds no key"""
+    served.status = status
+    with pytest.raises(kind) as caught:
+        refuses_key(client)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "it is so" in shown
+    assert KEY not in shown

@@ -27,7 +27,20 @@ from workstation.targets import target_environment, target_names, template_value
 
 FILE: dict[str, Any] = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
 DEPLOYMENTS: list[dict[str, Any]] = FILE["deployments"]
-FLOWS = [f"lab-{name}" for name in ("up", "down", "extend", "list", "reap", "rebuild", "watch")]
+FLOWS = [
+    f"lab-{name}"
+    for name in (
+        "up",
+        "down",
+        "extend",
+        "list",
+        "reap",
+        "rebuild",
+        "watch",
+        "rotate-key",
+        "allow",
+    )
+]
 #: Variables that the flows read, besides the fields of the settings.
 VENDORS = {"AWS_ENDPOINT_URL"}
 

@@ -10,6 +10,7 @@ from lab.adapters import docker
 from lab.adapters.aws import Cloud
 from lab.errors import InvalidInputError, PermanentError
 from lab.settings import Settings
+from lab.spec import LabSpec
 from tasks import preflight
 
 ACCOUNT = "111122223333"
@@ -57,3 +58,20 @@ def test_refuses_where_no_engine_answers(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(PermanentError, match="no Docker engine answers") as refused:
         docker.connect()
     assert "DOCKER_HOST" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("given", "cidrs", "deployer"),
+    [
+        (None, ["9.9.9.9/32"], "9.9.9.9/32"),
+        (["8.8.4.4", "1.1.1.1"], ["1.1.1.1/32", "8.8.4.4/32"], None),
+        (["9.9.9.9"], ["9.9.9.9/32"], None),
+    ],
+)
+def test_only_an_address_that_nobody_gave_is_the_deployers(
+    given: list[str] | None, cidrs: list[str], deployer: str | None
+) -> None:
+    """should not take for movable what somebody asked for, though the deployer has it"""
+    spec = LabSpec(lab="demo", allowed_addresses=given)
+    settings = Settings(deployer_address="9.9.9.9")
+    assert preflight._allowed(spec, settings) == (cidrs, deployer)

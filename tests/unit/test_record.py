@@ -34,6 +34,9 @@ def test_what_is_written_is_read() -> None:
         models=["a"],
         cidrs=["8.8.8.8/32"],
         notices=[30],
+        deployer="8.8.8.8/32",
+        deployer_given=True,
+        key_version=3,
     )
     written = full.model_dump(mode="json")
     assert written["created_at"] == "2030-01-31T12:00:00Z"
@@ -115,3 +118,64 @@ def test_each_reason_destroys_what_it_may(
 ) -> None:
     """should not destroy at an end that has moved, nor a failed up that is wanted kept"""
     assert record(on_failure=kept).to_be_destroyed(reason, at) is destroyed
+
+
+A, B, HOME, AWAY = "1.1.1.1/32", "8.8.4.4/32", "9.9.9.9/32", "9.9.9.91/32"
+
+
+def followed(**changes: Any) -> LabRecord:
+    return record(**{"cidrs": [A, HOME], "deployer": HOME, **changes})
+
+
+def test_hosts_are_let_in_and_shut_out() -> None:
+    """should keep everybody else, and take what is so already for done"""
+    changed = record(cidrs=[A], owner="me").allowing([B, A], [HOME])
+    assert changed == record(cidrs=[A, B], owner="me")
+    assert changed.allowing([B], [HOME]) == changed
+
+
+@pytest.mark.parametrize(
+    ("add", "remove", "told"),
+    [([], [A, HOME], "no hosts"), ([f"8.8.8.{n}/32" for n in range(19)], [], "21 hosts")],
+)
+def test_nobody_or_too_many_are_refused(add: list[str], remove: list[str], told: str) -> None:
+    """should leave a lab as it is rather than shut everybody out of it"""
+    with pytest.raises(InvalidInputError, match=told):
+        followed().allowing(add, remove)
+
+
+def test_the_deployers_rule_moves_with_it() -> None:
+    """should let it in at its new address alone, and everybody else as before"""
+    moved = followed().following(AWAY)
+    assert (moved.cidrs, moved.deployer) == ([A, AWAY], AWAY)
+    assert moved.following(AWAY) == moved
+    assert moved.following(HOME) == followed()
+
+
+def test_an_address_that_somebody_gave_stays_when_the_deployer_leaves_it() -> None:
+    """should never shut out whom a person let in, before the deployer came there or after"""
+    given = followed().allowing([HOME], [])
+    assert given.following(AWAY).cidrs == [A, HOME, AWAY]
+    came = followed().following(A)
+    assert came.cidrs == [A]
+    assert came.following(AWAY).cidrs == [A, AWAY]
+
+
+def test_a_deployer_that_was_shut_out_is_not_followed() -> None:
+    """should not come back at its next address"""
+    shut = followed(deployer_given=True).allowing([], [HOME])
+    assert (shut.cidrs, shut.deployer, shut.deployer_given) == ([A], None, False)
+
+
+def test_a_full_firewall_keeps_the_deployer_out() -> None:
+    """should refuse to follow where an address that stays leaves no room"""
+    hosts = [f"8.8.8.{n}/32" for n in range(19)]
+    full = record(cidrs=[*hosts, HOME], deployer=HOME, deployer_given=True)
+    with pytest.raises(InvalidInputError, match="21 hosts"):
+        full.following(AWAY)
+
+
+def test_a_new_key_has_the_next_number() -> None:
+    """should be another number for Terraform, and change nothing else"""
+    assert record().key_version == 1
+    assert record(key_version=4, owner="me").with_new_key() == record(key_version=5, owner="me")

@@ -29,6 +29,8 @@ def test_defaults_suit_aws() -> None:
     assert settings.container_environment == {}
     assert settings.address_sources == ADDRESS_SOURCES
     assert settings.architecture is Architecture.X86_64
+    # Nothing opens a firewall that nobody asked to be opened.
+    assert settings.follow_address is False
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "us-gov-west-1", "ap-southeast-7"])

@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from lab.errors import InvalidInputError
 from lab.fargate import TASK_SIZES, Capacity
-from lab.spec import LabSpec, OnFailure, read_spec
+from lab.spec import Hosts, LabSpec, OnFailure, read_spec
+
+HOSTS: TypeAdapter[list[str]] = TypeAdapter(Hosts)
 
 
 def refusal(**values: object) -> str:
@@ -251,3 +254,26 @@ def test_schema_describes_every_field() -> None:
     assert schema["properties"]["ttl"]["pattern"]
     assert schema["properties"]["cpu"]["enum"] == sorted(TASK_SIZES)
     assert schema["properties"]["memory"]["minimum"] == 512
+
+
+def test_hosts_of_a_flow_are_told_apart_by_what_they_mean() -> None:
+    """should be each host once, as the firewall spells it"""
+    assert HOSTS.validate_python(["8.8.4.4", "1.1.1.1/32", " 8.8.4.4/32"]) == [
+        "1.1.1.1/32",
+        "8.8.4.4/32",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "why"),
+    [
+        (["8.8.4.4", "10.0.0.1"], "'10.0.0.1' is not public"),
+        (["0.0.0.0/0"], "exactly one"),
+        (["example.com"], "not an IPv4 host"),
+        ([f"8.8.4.{n}" for n in range(21)], "at most 20"),
+    ],
+)
+def test_hosts_of_a_flow_are_refused_as_those_of_a_lab(hosts: list[str], why: str) -> None:
+    """should take nothing that lab-up would not"""
+    with pytest.raises(ValidationError, match=why):
+        HOSTS.validate_python(hosts)

@@ -157,6 +157,18 @@ def test_up_returns_the_outputs(make: Make, stand_in: StandIn) -> None:
     assert make().up({}) == {"cluster_name": "gateway-lab-demo", "subnets": ["a", "b"]}
 
 
+def test_up_of_some_resources_targets_these_alone(make: Make, stand_in: StandIn) -> None:
+    """should leave all others as they are, and target nothing where nothing is named"""
+    root = make()
+    root.up({})
+    root.up({}, only=["aws_vpc.this", "aws_subnet.public"])
+    every, some = (
+        [word for word in call["argv"] if "target" in word] for call in stand_in.calls("apply")
+    )
+    assert every == []
+    assert some == ["-target=aws_vpc.this", "-target=aws_subnet.public"]
+
+
 def test_outputs_are_those_of_this_apply(make: Make, stand_in: StandIn) -> None:
     """should not return what an earlier apply said"""
     root = make()
@@ -167,13 +179,14 @@ def test_outputs_are_those_of_this_apply(make: Make, stand_in: StandIn) -> None:
 
 
 def test_the_log_hears_what_happens(make: Make, stand_in: StandIn) -> None:
-    """should tell of resources, warnings and stderr as they come, not of every line"""
+    """should tell of resources, warnings and stderr, not of every line nor of what was meant"""
     stand_in.does(
         "apply",
         0,
         line("refresh_start", "aws_vpc.this: Refreshing state..."),
         line("apply_start", "aws_vpc.this: Creating..."),
         diagnostic("Deprecated", "Use another.", severity="warning"),
+        diagnostic("Applied changes may be incomplete", "Look.", severity="warning"),
         line("change_summary", "Apply complete!"),
         stderr="something odd",
     )

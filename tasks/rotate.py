@@ -1,0 +1,90 @@
+"""A live lab gets another key: made by AWS, rolled out, and tried. No key is ever told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lab import names
+from lab.adapters.gateway import list_models, open_client, refuses_key
+from lab.errors import LabError, PermanentError
+from lab.plan import Place
+from lab.record import LabRecord
+from lab.settings import Settings
+from tasks.cloud import open_cloud
+from tasks.lifetime import change_record, known_record
+from tasks.provision import Provisioned, apply_key
+from tasks.stages import run_log, stage
+
+
+@stage("new key", run_name="new-key-{lab}")
+def make_new_key(lab: str, settings: Settings, place: Place) -> Provisioned:
+    """On return the lab's secret holds a key that the task which serves does not have yet.
+
+    A key that an earlier run made and did not roll out is taken as it is: no second one is made.
+    The result is the revision that serves now. Raises PermanentError, before anything is touched,
+    for a lab that is not known or has no task.
+    """
+    cloud = open_cloud(settings)
+    record = known_record(lab, settings, place)
+    name, secret = names.resource_name(lab), names.key_secret(lab)
+    service = cloud.service(name, name)
+    if service is None or cloud.running_task(name, name) is None:
+        raise PermanentError(
+            f"no task of lab {lab} runs that could take another key", "Bring it up with lab-up."
+        )
+    written = cloud.key_written(secret)
+    if written and cloud.serves_from_before(name, name, written):
+        run_log()(f"lab {lab} has a new key already, which no task has: rolling that one out")
+    else:
+        record = change_record(lab, settings, place, LabRecord.with_new_key)
+        run_log()(f"lab {lab} gets key number {record.key_version}")
+    apply_key(record, settings, place)
+    return Provisioned(
+        cluster_name=name,
+        service_name=name,
+        task_definition_arn=service["taskDefinition"],
+        log_group_name=names.log_group(lab),
+        secret_name=secret,
+    )
+
+
+@stage("check keys", run_name="check-keys-{lab}")
+def check_keys(lab: str, settings: Settings, endpoint: str, secret: str) -> None:
+    """The gateway at ``endpoint`` answers to the new key, and to the one before it with 401.
+
+    Raises PermanentError otherwise.
+    """
+    cloud, log = open_cloud(settings), run_log()
+    with open_client(endpoint, cloud.gateway_key(secret)) as client:
+        models = list_models(client)
+    log(f"the new key opens the gateway of {lab}: {', '.join(models)}")
+    before = cloud.key_before(secret)
+    if before is None:
+        log("the key before it is gone from the secret, and cannot be tried")
+        return
+    with open_client(endpoint, before) as client:
+        if not refuses_key(client):
+            raise PermanentError(
+                f"the gateway of {lab} still takes the key from before",
+                "Look at what serves there; run lab-rotate-key again.",
+            )
+    log("the key before it is refused")
+
+
+@contextmanager
+def told_halfway(lab: str) -> Iterator[None]:
+    """Within this block the new key is rolled out; an error also says how the lab is left.
+
+    The new key is not taken back: AWS has made it and nobody else knows it, and a task that ECS
+    starts by itself reads it from now on.
+    """
+    try:
+        yield
+    except LabError as error:
+        raise PermanentError(
+            f"{error.message}\nThe secret of lab {lab} has the new key already. As long as the "
+            "task from before serves, it takes only the old one; each task that starts from now "
+            "on takes only the new one",
+            "Run lab-rotate-key again, or lab-up: either rolls out the same new key. " + error.hint,
+        ) from error

@@ -1,0 +1,218 @@
+"""Who may reach a live lab changes in the firewall and the record, and in nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from lab.cost import load_prices
+from lab.errors import InvalidInputError, PermanentError, TransientError
+from lab.record import LabRecord
+from lab.settings import Settings
+from tasks import allow, lifetime, provision
+from tasks.publish import LiveLab
+from tasks.survey import LabSeen, LabState
+from tests.unit.memory import PLACE, MemoryBucket
+
+MADE = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
+FRIEND, GUEST, HOME, AWAY = "1.1.1.1/32", "8.8.4.4/32", "9.9.9.9/32", "9.9.9.10/32"
+RECORD = LabRecord(
+    lab="demo",
+    created_at=MADE,
+    expires_at=MADE + timedelta(hours=2),
+    owner="me",
+    cidrs=[FRIEND, HOME],
+    deployer=HOME,
+    key_version=3,
+)
+SETTINGS = Settings(follow_address=True)
+
+
+class Lab(MemoryBucket):
+    """A lab whose Terraform does what a test says and keeps what it was asked for."""
+
+    def __init__(self, *records: LabRecord) -> None:
+        super().__init__(*records)
+        self.is_up = True
+        self.applied: list[tuple[dict[str, Any], list[str]]] = []
+        self.before_apply: Callable[[], None] = lambda: None
+        self.published: list[LiveLab] = []
+        self.events: list[dict[str, Any]] = []
+        self.said: list[str] = []
+
+    def service(self, *_: str) -> dict[str, str] | None:
+        return {"status": "ACTIVE"} if self.is_up else None
+
+    def up(self, variables: dict[str, Any], only: list[str]) -> dict[str, Any]:
+        self.before_apply()
+        self.applied.append((variables, only))
+        return {}
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
+    made = Lab(RECORD)
+    for module in (allow, lifetime):
+        monkeypatch.setattr(module, "open_cloud", lambda _: made)
+    monkeypatch.setattr(provision, "lab_root", lambda *_: made)
+    monkeypatch.setattr(allow, "run_log", lambda: made.said.append)
+    monkeypatch.setattr(allow, "publish_live", made.published.append)
+    monkeypatch.setattr(allow, "emit_event", lambda **event: made.events.append(event))
+    return made
+
+
+def die() -> None:
+    raise KeyboardInterrupt
+
+
+def change(add: list[str], remove: list[str]) -> list[str]:
+    return allow.change_allowed.fn("demo", SETTINGS, PLACE, add, remove)
+
+
+def test_the_firewall_alone_is_applied(lab: Lab) -> None:
+    """should target its rules, with the record's hosts, owner and key, and remember the hosts"""
+    assert change([GUEST], [HOME]) == [FRIEND, GUEST]
+    ((variables, only),) = lab.applied
+    assert only == ["aws_vpc_security_group_ingress_rule.gateway"]
+    assert variables["allowed_cidrs"] == [FRIEND, GUEST]
+    assert (variables["lab"], variables["owner"], variables["key_version"]) == ("demo", "me", 3)
+    assert lab.record("demo") == RECORD.allowing([GUEST], [HOME])
+
+
+def test_what_is_so_already_is_applied_again(lab: Lab) -> None:
+    """should bring the cloud to the record, from which an interrupted run may have kept it"""
+    assert change([FRIEND], [GUEST]) == [FRIEND, HOME]
+    assert [variables["allowed_cidrs"] for variables, _ in lab.applied] == [[FRIEND, HOME]]
+    assert lab.record("demo") == RECORD
+
+
+def test_a_run_that_died_shuts_out_at_the_next(lab: Lab) -> None:
+    """should not let anybody in again whom a run that did not end was to shut out"""
+    lab.before_apply = die
+    with pytest.raises(KeyboardInterrupt):
+        change([], [FRIEND])
+    lab.before_apply = lambda: None
+    assert change([GUEST], []) == [GUEST, HOME]
+
+
+def test_a_refused_change_touches_nothing(lab: Lab) -> None:
+    """should leave record and firewall where nobody would be let in"""
+    with pytest.raises(InvalidInputError, match="no hosts"):
+        change([], [FRIEND, HOME])
+    assert lab.applied == []
+    assert lab.record("demo") == RECORD
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_only_a_lab_that_is_up_can_be_opened(lab: Lab, known: bool) -> None:
+    """should make no network for a lab that is not known, or has none yet"""
+    lab.is_up = False
+    if not known:
+        lab.objects.clear()
+    with pytest.raises(PermanentError) as caught:
+        change([GUEST], [])
+    assert "demo" in caught.value.message
+    assert "lab-up" in caught.value.hint
+    assert lab.applied == []
+
+
+def test_a_record_that_was_written_meanwhile_is_not_overwritten(lab: Lab) -> None:
+    """should be tried again: a notice that the watch has noted must not be given twice"""
+
+    def note(record: LabRecord) -> LabRecord:
+        noted = RECORD.model_copy(update={"notices": [30]})
+        lab.put_record("", "labs/demo/lab.json", noted.model_dump(mode="json"))
+        return record.allowing([GUEST], [])
+
+    with pytest.raises(TransientError, match="another run"):
+        lifetime.change_record("demo", SETTINGS, PLACE, note)
+    assert lab.record("demo").notices == [30]
+
+
+def live(**changes: Any) -> LiveLab:
+    seen: dict[str, Any] = {
+        "lab": "demo",
+        "owner": "me",
+        "endpoint": None,
+        "ready": True,
+        "created_at": MADE,
+        "expires_at": RECORD.expires_at,
+        "left": "1h",
+        "models": ["one"],
+        "allowed": [FRIEND, HOME],
+        "deployer": AWAY,
+        "deployer_allowed": False,
+        "deployer_rule": HOME,
+        "cost": load_prices(SETTINGS.prices_path).report(RECORD, MADE),
+    }
+    return LiveLab(**(seen | changes))
+
+
+def seen(state: LabState = LabState.UP, held_by: str | None = None) -> LabSeen:
+    return LabSeen(lab="demo", state=state, why="so", record=RECORD, held_by=held_by)
+
+
+def test_the_firewall_follows_the_deployer(lab: Lab) -> None:
+    """should let it in at its new address alone, remember that, and tell of it"""
+    assert allow.follow_deployer.fn(live(), SETTINGS, PLACE) is True
+    ((variables, only),) = lab.applied
+    assert (variables["allowed_cidrs"], only) == ([FRIEND, AWAY], [provision.FIREWALL_RULES])
+    assert lab.record("demo") == RECORD.following(AWAY)
+    (published,) = lab.published
+    assert (published.allowed, published.moved_from) == ([FRIEND, AWAY], HOME)
+    assert published.deployer_allowed is True
+    assert published.has_lost_deployer is False
+    (event,) = lab.events
+    assert event["event"] == "lab.deployer-followed"
+    assert event["payload"] == {"before": HOME, "now": AWAY, "shut_out": [HOME]}
+
+
+def test_a_follower_that_died_is_followed_up(lab: Lab) -> None:
+    """should remember the new address only once the firewall has it"""
+    lab.before_apply = die
+    with pytest.raises(KeyboardInterrupt):
+        allow.follow_deployer.fn(live(), SETTINGS, PLACE)
+    assert lab.record("demo").deployer == HOME
+    lab.before_apply = lambda: None
+    assert allow.follow_deployer.fn(live(), SETTINGS, PLACE) is True
+
+
+@pytest.mark.parametrize("deployer", [None, AWAY])
+def test_what_changed_since_the_look_is_not_followed(lab: Lab, deployer: str | None) -> None:
+    """should read the record again once the lab is held: a person may have been faster"""
+    now = RECORD.model_copy(update={"deployer": deployer})
+    lab.put_record("", "labs/demo/lab.json", now.model_dump(mode="json"))
+    assert allow.follow_deployer.fn(live(), SETTINGS, PLACE) is False
+    assert lab.applied == lab.events == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "look"),
+    [
+        (Settings(), (seen(), live())),
+        (SETTINGS, (seen(held_by="lab-up"), live())),
+        (SETTINGS, (seen(LabState.EXPIRED), live())),
+        (SETTINGS, (seen(LabState.ORPHANED), None)),
+        (SETTINGS, (seen(), live(deployer=HOME))),
+        (SETTINGS, (seen(), live(deployer=None))),
+        (SETTINGS, (seen(), live(deployer_rule=None))),
+    ],
+    ids=["off", "held", "past its end", "unknown", "at home", "nowhere", "given by somebody"],
+)
+def test_a_lab_is_left_alone(
+    lab: Lab, settings: Settings, look: tuple[LabSeen, LiveLab | None]
+) -> None:
+    """should not be opened unasked, nor waited for, nor where the deployer is not known"""
+    assert allow.to_follow([look], settings) == []
+
+
+@pytest.mark.parametrize("state", [LabState.UP, LabState.NO_TASK])
+def test_a_lab_without_its_deployer_follows(lab: Lab, state: LabState) -> None:
+    """should be those that know the deployer by another address, also one that is let in"""
+    one, other = live(), live(deployer_allowed=True)
+    looks = [(seen(state), one), (seen(held_by="lab-up"), live()), (seen(state), other)]
+    assert allow.to_follow(list(looks), SETTINGS) == [one, other]
+    assert any("lab-up" in line for line in lab.said)

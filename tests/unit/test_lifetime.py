@@ -1,0 +1,132 @@
+"""What an up keeps of the lab that it finds, and what a teardown leaves in Prefect: nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.fargate import Architecture
+from lab.names import variable
+from lab.plan import Checked, ImagePlan
+from lab.record import LabRecord
+from lab.settings import Settings
+from lab.spec import LabSpec
+from tasks import lifetime, provision, teardown, watch
+from tasks.publish import LiveLab
+from tests.unit.memory import PLACE, MemoryBucket
+
+MADE = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
+HOME = "9.9.9.9/32"
+CHECKED = Checked(
+    place=PLACE, models=[], cidrs=[HOME], deployer=HOME, architecture=Architecture.X86_64
+)
+SPEC = LabSpec(lab="demo")
+SETTINGS = Settings()
+
+
+class Lab(MemoryBucket):
+    """A lab whose bucket lies in memory; it has nothing else."""
+
+    def move_stop(self, *_: Any) -> bool:
+        return False
+
+    def delete_prefix(self, _: str, prefix: str) -> None:
+        self.objects = {k: v for k, v in self.objects.items() if not k.startswith(prefix)}
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
+    made = Lab()
+    for module in (lifetime, teardown):
+        monkeypatch.setattr(module, "open_cloud", lambda _: made)
+    monkeypatch.setattr(lifetime, "replace_scheduled_end", lambda *_: None)
+    monkeypatch.setattr(lifetime, "now", lambda: MADE)
+    return made
+
+
+def schedule(lab: Lab) -> LabRecord:
+    end = MADE + timedelta(hours=1)
+    made: LabRecord = lifetime.schedule_end.fn(SPEC, SETTINGS, CHECKED, end)
+    assert lab.record("demo") == made
+    return made
+
+
+def test_a_first_up_remembers_whose_host_it_lets_in(lab: Lab) -> None:
+    """should know which rule may move, and begin with the first key"""
+    made = schedule(lab)
+    assert (made.cidrs, made.deployer, made.deployer_given) == ([HOME], HOME, False)
+    assert made.key_version == 1
+
+
+def test_a_second_up_keeps_the_number_of_the_key(lab: Lab) -> None:
+    """should not have Terraform make another key, which no application knows"""
+    known = LabRecord(lab="demo", created_at=MADE, expires_at=MADE, key_version=4)
+    lab.put_record("", "labs/demo/lab.json", known.model_dump(mode="json"))
+    assert schedule(lab).key_version == 4
+
+
+def test_every_apply_of_an_up_has_the_key_of_the_record(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """should tell Terraform the record's number"""
+    applied: list[dict[str, Any]] = []
+
+    class Root:
+        def up(self, variables: dict[str, Any]) -> dict[str, Any]:
+            applied.append(variables)
+            return dict.fromkeys(provision.Provisioned.model_fields, "x")
+
+    monkeypatch.setattr(provision, "lab_root", lambda *_: Root())
+    record = schedule(lab).with_new_key()
+    image = ImagePlan(repository="r", tag="t", base_reference="b", base_source="s", config="")
+    provision.provision_lab.fn(SPEC, SETTINGS, CHECKED, image, record)
+    assert [variables["key_version"] for variables in applied] == [2]
+
+
+class Variables:
+    """Prefect's variables, as far as the project uses them; one that is not there is no error."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Any] = {"other": 1}
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.known.get(name, default)
+
+    def set(self, name: str, value: Any, overwrite: bool) -> None:
+        assert overwrite
+        self.known[name] = value
+
+    def unset(self, name: str) -> bool:
+        return self.known.pop(name, None) is not None
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_lab_that_is_gone_leaves_no_variable(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, watched: bool
+) -> None:
+    """should remove all that the watch has set, and not mind where it set none"""
+    variables = Variables()
+
+    class Nothing:
+        def __init__(self, _: object) -> None: ...
+
+        def look(self, _: str) -> tuple[list[str], list[Any]]:
+            return [], []
+
+    for module in (watch, teardown):
+        monkeypatch.setattr(module, "Variable", variables)
+        monkeypatch.setattr(module, "run_log", lambda: lambda _: None)
+    monkeypatch.setattr(teardown, "Sweeper", Nothing)
+    monkeypatch.setattr(teardown, "publish_teardown", lambda *_: None)
+    monkeypatch.setattr(teardown, "cancel_scheduled_ends", lambda *_: 0)
+    if watched:
+        live = LiveLab.model_construct(
+            lab="team-a", endpoint="http://8.8.4.4:4000", ready=True, deployer_allowed=True
+        )
+        watch._tell_changes(live)
+        assert variable("team-a", "endpoint") in variables.known
+    teardown.check_nothing_left.fn("team-a", Settings(home=tmp_path), PLACE)
+    assert variables.known == {"other": 1}

@@ -1,0 +1,259 @@
+"""A new key: made once, rolled out, tried; and no word of it, whatever goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from flows import lab_rotate_key as story
+from lab.errors import LabError, PermanentError, TransientError
+from lab.record import LabRecord
+from lab.settings import Settings
+from tasks import lifetime, provision, rollout, rotate
+from tasks.provision import Provisioned
+from tasks.rollout import RolledOut
+from tests.unit.memory import PLACE, MemoryBucket
+
+MADE = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+SETTINGS = Settings()
+RECORD = LabRecord(
+    lab="demo", created_at=MADE, expires_at=MADE + 60 * MINUTE, cidrs=["8.8.4.4/32"], key_version=2
+)
+OLD, NEW = "sk-the-old-key-0815", "sk-the-new-key-4711"
+SERVES = "arn:aws:ecs:us-east-1:1:task-definition/gateway-lab-demo:7"
+
+
+class Lab(MemoryBucket):
+    """A lab with a task, a secret, and a Terraform that writes keys as the real one does."""
+
+    def __init__(self, *records: LabRecord) -> None:
+        super().__init__(*records)
+        self.task_began: datetime | None = MADE
+        self.written = MADE - MINUTE
+        self.version = 2
+        self.applied: list[tuple[int, list[str]]] = []
+        self.before_state: Callable[[], None] = lambda: None
+        self.before: str | None = OLD
+        self.said: list[str] = []
+
+    def service(self, *_: str) -> dict[str, str] | None:
+        return {"taskDefinition": SERVES} if self.task_began else None
+
+    def running_task(self, *_: str) -> object | None:
+        return self.task_began
+
+    def key_written(self, secret: str) -> datetime:
+        assert secret == "gateway-lab-demo/gateway-key"
+        return self.written
+
+    def serves_from_before(self, cluster: str, service: str, moment: datetime) -> bool:
+        return self.task_began is not None and self.task_began < moment
+
+    def up(self, variables: dict[str, Any], only: list[str]) -> dict[str, Any]:
+        version = variables["key_version"]
+        self.applied.append((version, only))
+        if version != self.version:
+            self.written += 10 * MINUTE
+            self.before_state()
+            self.version = version
+        return {}
+
+    def gateway_key(self, _: str) -> str:
+        return NEW
+
+    def key_before(self, _: str) -> str | None:
+        return self.before
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
+    made = Lab(RECORD)
+    for module in (rotate, lifetime, rollout):
+        monkeypatch.setattr(module, "open_cloud", lambda _: made)
+    monkeypatch.setattr(provision, "lab_root", lambda *_: made)
+    monkeypatch.setattr(rotate, "run_log", lambda: made.said.append)
+    return made
+
+
+def make() -> Provisioned:
+    return rotate.make_new_key.fn("demo", SETTINGS, PLACE)
+
+
+def test_a_raised_version_makes_a_key(lab: Lab) -> None:
+    """should apply the secret's value alone, and keep the number for every later apply"""
+    made = make()
+    assert lab.applied == [(3, ["aws_secretsmanager_secret_version.this"])]
+    assert lab.record("demo") == RECORD.with_new_key()
+    # What serves now is rolled out again, not a newer revision that may never have served.
+    assert made.task_definition_arn == SERVES
+    assert made.secret_name == "gateway-lab-demo/gateway-key"
+    assert made.log_group_name == "/gateway-lab/demo"
+
+
+def test_a_key_that_no_task_has_is_not_made_again(lab: Lab) -> None:
+    """should go on with it after a rollout that failed: whoever has read it has the right one"""
+    make()
+    make()
+    assert [version for version, _ in lab.applied] == [3, 3]
+    assert lab.version == 3
+
+
+def test_each_rotation_makes_another_key(lab: Lab) -> None:
+    """should not take a key that is rolled out for one that waits"""
+    make()
+    lab.task_began = lab.written + MINUTE
+    make()
+    assert [version for version, _ in lab.applied] == [3, 4]
+
+
+def test_a_version_that_was_never_applied_is_gone_past(lab: Lab) -> None:
+    """should make a key after a run that died between record and apply"""
+
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    lab.up = die  # type: ignore[method-assign,assignment]
+    with pytest.raises(KeyboardInterrupt):
+        make()
+    assert lab.record("demo").key_version == 3
+    del lab.up  # type: ignore[method-assign]
+    make()
+    assert lab.version == lab.record("demo").key_version == 4
+
+
+def test_an_apply_that_died_before_its_state_is_done_again(lab: Lab) -> None:
+    """should leave Terraform's number and the record's the same, or the next up makes a key"""
+
+    def die() -> None:
+        raise TransientError("throttled")
+
+    lab.before_state = die
+    with pytest.raises(TransientError):
+        make()
+    lab.before_state = lambda: None
+    make()
+    assert lab.version == lab.record("demo").key_version == lab.applied[-1][0] == 3
+
+
+@pytest.mark.parametrize("missing", ["record", "task"])
+def test_a_lab_that_does_not_serve_gets_no_key(lab: Lab, missing: str) -> None:
+    """should say so before anything is touched"""
+    if missing == "record":
+        lab.objects.clear()
+    else:
+        lab.task_began = None
+    with pytest.raises(PermanentError) as caught:
+        make()
+    assert "lab-up" in caught.value.hint
+    assert lab.applied == []
+    assert not lab.objects or lab.record("demo") == RECORD
+
+
+class Gateway:
+    """Opens for the keys that it is given, and answers 401 to every other."""
+
+    def __init__(self, *opens: str) -> None:
+        self.opens = opens
+
+    @contextmanager
+    def client(self, endpoint: str, key: str) -> Iterator[str]:
+        assert endpoint == "http://1.2.3.4:4000"
+        yield key
+
+    def models(self, key: str) -> list[str]:
+        if key not in self.opens:
+            raise PermanentError("401")
+        return ["one", "two"]
+
+    def refuses(self, key: str) -> bool:
+        return key not in self.opens
+
+
+def check(lab: Lab, monkeypatch: pytest.MonkeyPatch, *opens: str) -> None:
+    gateway = Gateway(*opens)
+    monkeypatch.setattr(rotate, "open_client", gateway.client)
+    monkeypatch.setattr(rotate, "list_models", gateway.models)
+    monkeypatch.setattr(rotate, "refuses_key", gateway.refuses)
+    rotate.check_keys.fn("demo", SETTINGS, "http://1.2.3.4:4000", "gateway-lab-demo/gateway-key")
+
+
+def test_the_new_key_opens_and_the_old_one_does_not(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """should say what opens, and hold neither key"""
+    check(lab, monkeypatch, NEW)
+    assert any("one, two" in line for line in lab.said)
+    assert "the key before it is refused" in lab.said
+    assert not [line for line in lab.said if OLD in line or NEW in line]
+
+
+@pytest.mark.parametrize("opens", [(NEW, OLD), (OLD,), ()])
+def test_a_wrong_lock_fails(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, opens: tuple[str, ...]
+) -> None:
+    """should fail where the old key still opens, or the new one does not"""
+    with pytest.raises(PermanentError):
+        check(lab, monkeypatch, *opens)
+
+
+def test_a_forgotten_key_cannot_be_tried(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """should say so where the secret has no earlier value"""
+    lab.before = None
+    check(lab, monkeypatch, NEW)
+    assert any("cannot be tried" in line for line in lab.said)
+
+
+@pytest.mark.parametrize(
+    "failure", [PermanentError("the new task failed", "Read its log."), TransientError("throttled")]
+)
+def test_a_failed_rollout_says_which_key_opens(failure: LabError) -> None:
+    """should tell why it failed, how the lab is left, and that the same command goes on"""
+    with pytest.raises(PermanentError) as caught, rotate.told_halfway("demo"):
+        raise failure
+    assert caught.value.message.startswith(failure.message)
+    assert "takes only the old one" in caught.value.message
+    assert "Run lab-rotate-key again, or lab-up" in caught.value.hint
+    assert failure.hint in caught.value.hint
+
+
+def test_the_story_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """should hold the lab, refuse its own kind, and try the keys at the new task's address"""
+    told: list[Any] = []
+    made = Provisioned(
+        cluster_name="c",
+        service_name="s",
+        task_definition_arn=SERVES,
+        log_group_name="l",
+        secret_name="secret",
+    )
+
+    @contextmanager
+    def hold(lab: str, _: object, __: object, doing: str, patience: object) -> Iterator[None]:
+        told.append((lab, doing, patience))
+        yield
+        told.append("given back")
+
+    def roll_out(*_: object) -> RolledOut:
+        told.append("rolled out")
+        return RolledOut(endpoint="http://1.2.3.4:4000", image_digest=None)
+
+    monkeypatch.setattr(story, "interruptible", nullcontext)
+    monkeypatch.setattr(story, "locate", lambda _: PLACE)
+    monkeypatch.setattr(story, "wait_for_others", lambda doing: f"not {doing}")
+    monkeypatch.setattr(story, "hold_lab", hold)
+    monkeypatch.setattr(story, "make_new_key", lambda *_: told.append("key") or made)
+    monkeypatch.setattr(story, "roll_out", roll_out)
+    monkeypatch.setattr(story, "check_keys", lambda *given: told.append(given[2:]))
+    story.lab_rotate_key.fn("demo")
+    assert told == [
+        ("demo", "lab-rotate-key", "not lab-rotate-key"),
+        "key",
+        "rolled out",
+        ("http://1.2.3.4:4000", "secret"),
+        "given back",
+    ]
