@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
+from lab.adapters import address
 from lab.adapters.address import find_address
 from lab.errors import PermanentError, TransientError, is_transient
 
@@ -20,8 +22,11 @@ def ask(answers: list[Answer], log: Callable[[str], None] = lambda _: None) -> s
         answer = answers[SOURCES.index(f"https://{request.url.host}")]
         if isinstance(answer, Exception):
             raise answer
+        if request.url.path != "/":
+            return httpx.Response(200, text=HOST)
         if isinstance(answer, int):
-            return httpx.Response(answer, text=HOST, headers={"location": "https://a.test/x"})
+            elsewhere = f"https://{request.url.host}/elsewhere"
+            return httpx.Response(answer, text=HOST, headers={"location": elsewhere})
         return httpx.Response(200, text=answer)
 
     return find_address(SOURCES[: len(answers)], transport=httpx.MockTransport(handle), log=log)
@@ -66,10 +71,18 @@ def test_two_that_differ_are_not(answers: list[Answer]) -> None:
         [HOST, DOWN, DOWN],
         [DOWN, SLOW, DOWN],
         [HOST, 500, "<html>"],
+        [HOST, 302],
+        [301, 307],
+        [HOST, f"{HOST}{' ' * 100}"],
+        [HOST, f"{' ' * 100}{HOST}"],
+        [HOST, f"{HOST}{' ' * 300}<html>Sign in</html>"],
+        [HOST, f"{HOST} 8.8.8.8"],
+        [HOST, f"{HOST}\n{HOST}"],
+        [HOST, "134744068"],
+        [HOST, "٨.8.4.4"],
         ["192.168.1.5"] * 3,
         ["0.0.0.0/0"] * 3,
         [f"{HOST}/24"] * 3,
-        ["::1"] * 3,
         ["<html>" * 1000] * 3,
         [""] * 3,
         [SLOW],
@@ -105,3 +118,83 @@ def test_no_source_at_all() -> None:
     """should say that the address is not known"""
     with pytest.raises(TransientError):
         find_address([])
+
+
+@pytest.mark.parametrize(
+    ("answers", "seen"),
+    [
+        (["2001:4860:4860::8888"] * 3, 3),
+        ([HOST, "2001:4860:4860::8888", "<html>"], 1),
+        ([HOST, DOWN, " 2001:4860:4860::8888/128\n"], 1),
+        (["::1"], 1),
+    ],
+)
+def test_a_machine_that_goes_out_over_ipv6_is_told_so(answers: list[Answer], seen: int) -> None:
+    """should say what is the matter and not try again, since the next answers would be the same"""
+    with pytest.raises(PermanentError) as caught:
+        ask(answers)
+    assert f"{seen} of {len(answers)} sources see us over IPv6" in caught.value.message
+    assert "LAB_ADDRESS_SOURCES" in caught.value.hint
+    assert "LAB_DEPLOYER_ADDRESS" in caught.value.hint
+
+
+@pytest.mark.parametrize("private", ["10.0.0.7", "172.16.9.1", "100.64.0.1", "169.254.1.1"])
+def test_a_private_address_is_never_believed(private: str) -> None:
+    """should not open the firewall to what a proxy calls itself, though all agree on it"""
+    said: list[str] = []
+    with pytest.raises(TransientError, match="0 of 3 sources"):
+        ask([private] * 3, said.append)
+    assert len(said) == 3
+    assert all("is not public" in line for line in said)
+
+
+class Endless(httpx.SyncByteStream):
+    """An answer that goes on for ever; counts how much of it was taken."""
+
+    def __init__(self, chunk: bytes) -> None:
+        self.chunk, self.taken = chunk, 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            self.taken += 1
+            assert self.taken < 1000, "nobody stops reading"
+            yield self.chunk
+
+
+def ask_endless(body: Endless, said: list[str]) -> None:
+    with pytest.raises(TransientError):
+        find_address(
+            ["https://a.test"],
+            transport=httpx.MockTransport(lambda _: httpx.Response(200, stream=body)),
+            log=said.append,
+        )
+
+
+def test_an_answer_without_end_is_left() -> None:
+    """should read no more than an address is long, and say that it was more"""
+    body, said = Endless(b"8.8.4.4 "), []
+    ask_endless(body, said)
+    assert body.taken < 20
+    assert "more than an address is long" in said[0]
+
+
+def test_an_answer_in_drops_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """should wait for the whole answer no longer than for its beginning"""
+    body, said = Endless(b" "), []
+    clock = iter(range(0, 10_000, 3))
+    monkeypatch.setattr(address, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    ask_endless(body, said)
+    assert body.taken == 2
+    assert "no whole answer within 5 seconds" in said[0]
+
+
+def test_an_answer_that_is_no_text_is_unusable() -> None:
+    """should be one source less, not a traceback"""
+    said: list[str] = []
+    with pytest.raises(TransientError):
+        find_address(
+            ["https://a.test"],
+            transport=httpx.MockTransport(lambda _: httpx.Response(200, content=b"\xff\xfe8")),
+            log=said.append,
+        )
+    assert "no text" in said[0]
