@@ -51,6 +51,7 @@ class Model(BaseModel):
     model_id: str = Field(pattern=r"^[a-z0-9-]+\.[A-Za-z0-9.:-]+$")
     provider: str = Field(min_length=1)
     enabled: bool = False
+    successor: str | None = None
     inference_profile: InferenceProfile | None = None
     litellm: dict[str, Any] = Field(default_factory=dict)
     probe: Probe = Probe()
@@ -80,6 +81,29 @@ class Catalog(BaseModel):
                 )
             seen.add(model.alias)
         return self
+
+    @model_validator(mode="after")
+    def _successors_lead_somewhere(self) -> Catalog:
+        known = {model.alias: model for model in self.models}
+
+        def refuse(number: int, fault: str) -> PydanticCustomError:
+            where = ("models", number, "successor")
+            return PydanticCustomError("bad_successor", "{fault}", {"fault": fault, "loc": where})
+
+        for number, model in enumerate(self.models):
+            if model.successor is not None and model.successor not in known:
+                raise refuse(number, f"no model has the alias '{model.successor}'")
+        for number, model in enumerate(self.models):
+            passed = [model.alias]
+            while (following := known[passed[-1]].successor) is not None:
+                if following in passed:
+                    raise refuse(number, f"leads in a circle: {' → '.join([*passed, following])}")
+                passed.append(following)
+        return self
+
+    def successor_of(self, model: Model) -> Model | None:
+        """The model that takes over from ``model``, or ``None`` where the catalogue names none."""
+        return next((m for m in self.models if m.alias == model.successor), None)
 
     def choose(self, aliases: list[str] | None) -> list[Model]:
         """The models named by ``aliases``, in that order; ``None`` means the enabled ones.

@@ -166,6 +166,43 @@ def test_a_field_that_stands_twice_is_told(path: Path) -> None:
     assert said == f"{path}:7: models.0.provider: stands more than once"
 
 
+def with_successors(**successors: str) -> str:
+    models = "".join(
+        f"  - alias: {alias}\n    model_id: v.{alias}\n    provider: V\n"
+        + (f"    successor: {successors[alias]}\n" if alias in successors else "")
+        for alias in ("one", "two", "three")
+    )
+    return f"models:\n{models}"
+
+
+def test_successors_are_found_by_alias(path: Path) -> None:
+    """should lead from model to model, and end where none is named"""
+    catalog = load(path, with_successors(one="two", two="three"))
+    one, two, three = catalog.models
+    assert catalog.successor_of(one) == two
+    assert catalog.successor_of(two) == three
+    assert catalog.successor_of(three) is None
+
+
+@pytest.mark.parametrize(
+    ("successors", "line", "number", "said"),
+    [
+        ({"two": "four"}, 8, 1, "no model has the alias 'four'"),
+        ({"one": "two", "two": "four"}, 9, 1, "no model has the alias 'four'"),
+        ({"three": "three"}, 11, 2, "leads in a circle: three → three"),
+        ({"one": "two", "two": "one"}, 5, 0, "leads in a circle: one → two → one"),
+        ({"one": "two", "two": "three", "three": "two"}, 5, 0, "circle: one → two → three → two"),
+    ],
+)
+def test_a_successor_that_leads_nowhere_is_told(
+    path: Path, successors: dict[str, str], line: int, number: int, said: str
+) -> None:
+    """should point at the very field, before a lab looks for it"""
+    text = refusal(path, with_successors(**successors))
+    assert text.startswith(f"{path}:{line}: models.{number}.successor: ")
+    assert said in text
+
+
 def test_unknown_alias_names_the_known(path: Path) -> None:
     """should name each unknown alias, and all that there are"""
     catalog = load(path, GOOD)
