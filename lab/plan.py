@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from lab import names
 from lab.catalog import Model
 from lab.fargate import Architecture
+from lab.lifecycle import ModelNote
 
 
 class Place(BaseModel):
@@ -47,6 +50,10 @@ class Checked(BaseModel):
 
     place: Place
     models: list[Model]
+    #: What was done about models that cannot be had, and what is to be known of the others.
+    model_notes: list[ModelNote] = Field(default_factory=list)
+    #: The end of life of each alias that has one.
+    model_ends: dict[str, datetime] = Field(default_factory=dict)
     cidrs: list[str]
     #: The one of ``cidrs`` that nobody gave, because it is the deployer's.
     deployer: str | None = None

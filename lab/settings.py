@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -75,6 +75,20 @@ class Settings(BaseSettings):
     notify_block: str | None = Field(
         default=None, description="A notification block, `type/name`, such as `slack-webhook/ops`."
     )
+    model_notice: timedelta = Field(
+        default=timedelta(days=14),
+        description="How long before a model's end of life to warn of it.",
+    )
+    subscribe: bool = Field(
+        default=False,
+        description="Accept the offer of a model that the account has no agreement for yet.",
+    )
+    #: Bedrock says that an agreement takes up to 15 minutes.
+    subscription_deadline: timedelta = timedelta(minutes=20)
+    unlisted_models: bool = Field(
+        default=False,
+        description="Serve models that Bedrock does not list: for a stand-in that answers for any.",
+    )
     rollout_deadline: timedelta = timedelta(minutes=10)
     #: From a running task to a gateway that serves: 42 s on Fargate's smallest size.
     readiness_deadline: timedelta = timedelta(minutes=3)
@@ -124,10 +138,21 @@ class Settings(BaseSettings):
             raise ValueError(f"{value} is not a whole number of minutes from 1 to 1440")
         return value
 
+    @field_validator("model_notice", "subscription_deadline")
+    @classmethod
+    def _not_before_now(cls, value: timedelta) -> timedelta:
+        if value < timedelta(0):
+            raise ValueError(f"{value} is negative")
+        return value
+
     @property
     def catalog_path(self) -> Path:
         """The one list of models."""
         return ROOT / "config" / "models.yaml"
+
+    def warn_of_models_until(self, at: datetime) -> datetime:
+        """A model whose life ends before this is told of: no lab of ``at`` lives any longer."""
+        return at + max(self.model_notice, self.longest_life)
 
     @property
     def prices_path(self) -> Path:

@@ -100,6 +100,14 @@ class OnFailure(StrEnum):
     DESTROY = "destroy"
 
 
+class OnRetired(StrEnum):
+    """What an up does about a model that Bedrock no longer serves to this account."""
+
+    FAIL = "fail"
+    SUBSTITUTE = "substitute"
+    SKIP = "skip"
+
+
 class LabSpec(BaseModel):
     """A lab as somebody wants it. Valid once it exists: every bound is checked here."""
 
@@ -118,6 +126,16 @@ class LabSpec(BaseModel):
         Field(description="Aliases of config/models.yaml. None: those enabled there."),
         AfterValidator(lambda v: v if v is None else _told(_check_models)(v)),
     ] = None
+    on_retired: Annotated[
+        OnRetired,
+        Field(
+            title="On a retired model",
+            description=(
+                "What happens if Bedrock has retired a model, or refuses it to the account: fail, "
+                "substitute its successor under the same alias, or skip it."
+            ),
+        ),
+    ] = OnRetired.FAIL
     cpu: Annotated[
         int,
         Field(

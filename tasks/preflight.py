@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from lab.adapters import docker
+from lab.adapters import bedrock, docker
 from lab.adapters.address import find_address
 from lab.adapters.base_image import check_architecture
 from lab.adapters.terraform import terraform_version
 from lab.addresses import host_cidr
-from lab.catalog import load_catalog
+from lab.catalog import Catalog, load_catalog
+from lab.durations import now
 from lab.errors import PermanentError
+from lab.lifecycle import Settled, Terms, settle
 from lab.plan import Checked, Place
 from lab.settings import Settings
 from lab.spec import LabSpec
@@ -20,17 +22,24 @@ from tasks.stages import run_log, stage
 def preflight(spec: LabSpec, settings: Settings) -> Checked:
     """Settle what ``spec`` means here, or raise a LabError that says what must change."""
     log = run_log()
-    models = load_catalog(settings.catalog_path).choose(spec.models)
+    catalog = load_catalog(settings.catalog_path)
+    wanted = catalog.choose(spec.models)
     version = terraform_version()
     log(f"Terraform {'.'.join(map(str, version))}")
     check_architecture(docker.connect(), settings.architecture)
     place = find_place(settings)
-    log(f"account {place.account}, region {place.region}, {len(models)} models")
+    log(f"account {place.account}, region {place.region}, {len(wanted)} models")
     cidrs, deployer = _allowed(spec, settings)
     log(f"the firewall will be open to {', '.join(cidrs)}")
+    settled = settle_models(spec, settings, catalog)
+    subscribe(spec, settings, settled)
+    for note in settled.notes:
+        log(f"{note.alias} ({note.model_id or 'not served'}): {note.told}: {note.why}")
     return Checked(
         place=place,
-        models=models,
+        models=settled.models,
+        model_notes=settled.notes,
+        model_ends=settled.ends,
         cidrs=cidrs,
         deployer=deployer,
         architecture=settings.architecture,
@@ -53,6 +62,48 @@ def find_place(settings: Settings) -> Place:
         region=settings.region,
         registry_host=settings.registry_host,
     )
+
+
+def settle_models(spec: LabSpec, settings: Settings, catalog: Catalog) -> Settled:
+    """The models that the lab gets, by what Bedrock says of them now; see :func:`settle`."""
+    at = now()
+    cloud = open_cloud(settings)
+    terms = Terms(
+        region=settings.region,
+        at=at,
+        lab_ends=at + spec.lifetime,
+        warn_until=settings.warn_of_models_until(at),
+        subscribe=settings.subscribe,
+        unlisted_models=settings.unlisted_models,
+    )
+    settled = settle(
+        catalog.choose(spec.models),
+        catalog,
+        lambda models: bedrock.ask_models(cloud, models),
+        terms,
+        spec.on_retired,
+    )
+    for model_id in settled.unknown:
+        run_log()(f"Bedrock does not list {model_id}: whether it serves it is not known")
+    return settled
+
+
+def subscribe(spec: LabSpec, settings: Settings, settled: Settled) -> None:
+    """On return the account may call every model of ``settled``.
+
+    Agrees to what the settings allow to be agreed to, and waits for what is on its way, but no
+    longer than the lab itself would live.
+    """
+    cloud = open_cloud(settings)
+    log = run_log()
+    for model_id in settled.to_subscribe:
+        log(f"subscribing the account to {model_id}; this can take a quarter of an hour")
+        bedrock.subscribe(cloud, model_id)
+    if settled.to_await:
+        deadline = min(settings.subscription_deadline, spec.lifetime)
+        bedrock.await_agreements(
+            cloud, settled.to_await, deadline=deadline.total_seconds(), log=log
+        )
 
 
 def _allowed(spec: LabSpec, settings: Settings) -> tuple[list[str], str | None]:

@@ -15,7 +15,7 @@ from lab.catalog import load_catalog
 from lab.errors import LabError
 from lab.report import LabReport, read_report
 from lab.settings import read_settings
-from lab.spec import LabSpec, read_spec
+from lab.spec import LabSpec, OnRetired, read_spec
 from workstation import prefect
 from workstation.setup import check_platform, set_up
 from workstation.targets import lab_home, target_environment, target_names
@@ -30,6 +30,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--lab", default="demo", help="the lab's name (default: demo)")
     parser.add_argument("--ttl", default="2h", help="destroyed after, as in 45m or 1h30m (2h)")
     parser.add_argument("--models", help="aliases, with commas between (default: those on)")
+    parser.add_argument(
+        "--on-retired",
+        default="fail",
+        metavar="|".join(OnRetired),
+        help="for a model that Bedrock refuses (default: fail)",
+    )
     parser.add_argument(
         "--target", default="local", metavar="|".join(target_names()), help="where (default: local)"
     )
@@ -78,7 +84,11 @@ def _checked_spec(options: argparse.Namespace) -> LabSpec:
     """The spec of the command line; every value refused here costs nothing."""
     check_platform()
     target_environment(options.target)
-    values: dict[str, object] = {"lab": options.lab, "ttl": options.ttl}
+    values: dict[str, object] = {
+        "lab": options.lab,
+        "ttl": options.ttl,
+        "on_retired": options.on_retired,
+    }
     if options.models is not None:
         values["models"] = [alias for alias in options.models.split(",") if alias]
     spec = read_spec(values)

@@ -1,17 +1,26 @@
-"""What preflight refuses about the place, before anything is touched there."""
+"""What preflight refuses about place and models, before anything is touched there."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import boto3
 import pytest
 from botocore.stub import Stubber
 
+from lab import waiting
 from lab.adapters import docker
 from lab.adapters.aws import Cloud
-from lab.errors import InvalidInputError, PermanentError
+from lab.errors import DeadlineError, InvalidInputError, PermanentError
+from lab.lifecycle import Told
+from lab.plan import Checked
 from lab.settings import Settings
 from lab.spec import LabSpec
 from tasks import preflight
+from tests.unit.fake_bedrock import FakeBedrock, serve
+from tests.unit.stubs import Stubs
 
 ACCOUNT = "111122223333"
 
@@ -75,3 +84,199 @@ def test_only_an_address_that_nobody_gave_is_the_deployers(
     spec = LabSpec(lab="demo", allowed_addresses=given)
     settings = Settings(deployer_address="9.9.9.9")
     assert preflight._allowed(spec, settings) == (cidrs, deployer)
+
+
+SEED = {
+    "bedrock-llama": "meta.llama3-8b-instruct-v1:0",
+    "bedrock-titan": "amazon.titan-text-express-v1",
+    "bedrock-titan-lite": "amazon.titan-text-lite-v1",
+    "bedrock-cohere": "cohere.command-r-v1:0",
+}
+LIVING = [
+    "mistral.ministral-3-8b-instruct",
+    "amazon.nova-lite-v1:0",
+    "amazon.nova-micro-v1:0",
+    "qwen.qwen3-32b-v1:0",
+]
+
+
+class Preflight:
+    """The whole stage of a lab-up, with a Bedrock of the test's beside it."""
+
+    def __init__(self, fake: FakeBedrock, cloud: Stubs, said: list[str]) -> None:
+        self.fake, self.said, self._cloud = fake, said, cloud
+
+    def run(self, settings: dict[str, Any] | None = None, **spec: Any) -> Checked:
+        arn = f"arn:aws:sts::{ACCOUNT}:assumed-role/lab/me"
+        self._cloud.says("sts", "get_caller_identity", {"Account": ACCOUNT, "Arn": arn})
+        asked = Settings(**{"deployer_address": "8.8.4.4", **(settings or {})})
+        return preflight.preflight.fn(LabSpec(**{"lab": "demo", **spec}), asked)
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Preflight]:
+    stubs, said, fake = Stubs("us-east-1"), [], FakeBedrock()  # type: ignore[var-annotated]
+    monkeypatch.setattr(preflight, "open_cloud", lambda _: stubs.cloud)
+    monkeypatch.setattr(preflight, "run_log", lambda: said.append)
+    monkeypatch.setattr(preflight, "terraform_version", lambda: (1, 11, 4))
+    monkeypatch.setattr(preflight, "check_architecture", lambda *_: None)
+    monkeypatch.setattr(docker, "connect", lambda: None)
+    options = waiting.wait_for.__kwdefaults__
+    pauses: list[float] = []
+    monkeypatch.setitem(options, "sleep", pauses.append)
+    monkeypatch.setitem(options, "clock", lambda: sum(pauses))
+    with serve(fake) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK", url)
+        yield Preflight(fake, stubs, said)
+
+
+@pytest.fixture
+def late_2026(stage: Preflight) -> Preflight:
+    """AWS as it is: three of the seed's models are gone, one is Legacy, what followed lives."""
+    soon = datetime.now(UTC) + timedelta(days=126)
+    stage.fake.has(SEED["bedrock-llama"], status="LEGACY", endOfLifeTime=soon)
+    for model_id in LIVING:
+        stage.fake.has(model_id)
+    return stage
+
+
+def test_a_lab_of_living_models_is_served_as_it_is(stage: Preflight) -> None:
+    """should have nothing to tell, and agree to nothing"""
+    for model_id in SEED.values():
+        stage.fake.has(model_id)
+    checked = stage.run()
+    assert {m.alias: m.model_id for m in checked.models} == SEED
+    assert (checked.model_notes, checked.model_ends) == ([], {})
+    assert not stage.fake.asked("CreateFoundationModelAgreement")
+
+
+def test_retired_models_fail_with_their_successors(late_2026: Preflight) -> None:
+    """should name each that is gone and what followed it, in one error, and nothing else"""
+    with pytest.raises(PermanentError) as caught:
+        late_2026.run()
+    said = caught.value.message
+    assert said.startswith("3 of 4 models cannot be served:")
+    for alias, heir in {
+        "bedrock-titan": "bedrock-nova-lite (amazon.nova-lite-v1:0)",
+        "bedrock-titan-lite": "bedrock-nova-micro (amazon.nova-micro-v1:0)",
+        "bedrock-cohere": "bedrock-qwen (qwen.qwen3-32b-v1:0)",
+    }.items():
+        assert f"{alias} ({SEED[alias]}) is retired: " in said
+        assert f"its successor is {heir}" in said
+    assert "bedrock-llama" not in said
+
+
+def test_successors_answer_under_the_same_aliases(late_2026: Preflight) -> None:
+    """should keep the four aliases, tell what answers to each, and when the Legacy one ends"""
+    checked = late_2026.run(on_retired="substitute")
+    assert {m.alias: m.model_id for m in checked.models} == {
+        "bedrock-llama": SEED["bedrock-llama"],
+        "bedrock-titan": "amazon.nova-lite-v1:0",
+        "bedrock-titan-lite": "amazon.nova-micro-v1:0",
+        "bedrock-cohere": "qwen.qwen3-32b-v1:0",
+    }
+    told = {n.alias: n.told for n in checked.model_notes}
+    assert told.pop("bedrock-llama") is Told.WARNED
+    assert set(told.values()) == {Told.SUBSTITUTED}
+    assert len(told) == 3
+    assert list(checked.model_ends) == ["bedrock-llama"]
+    assert any("bedrock-titan (amazon.nova-lite-v1:0): substituted: " in s for s in late_2026.said)
+
+
+def test_retired_models_can_be_left_out(late_2026: Preflight) -> None:
+    """should serve what is left, and refuse a lab of nothing"""
+    checked = late_2026.run(on_retired="skip")
+    assert [m.alias for m in checked.models] == ["bedrock-llama"]
+    with pytest.raises(PermanentError, match="no model is left"):
+        late_2026.run(on_retired="skip", models=["bedrock-titan"])
+
+
+@pytest.mark.parametrize(
+    ("days", "warned"), [({}, True), ({"model_notice": timedelta(days=8)}, False)]
+)
+def test_an_end_within_the_notice_is_told(
+    stage: Preflight, days: dict[str, Any], warned: bool
+) -> None:
+    """should warn of what ends within a fortnight, or within what the settings say"""
+    end = datetime.now(UTC) + timedelta(days=10)
+    stage.fake.has("amazon.nova-micro-v1:0", endOfLifeTime=end)
+    checked = stage.run(days, models=["bedrock-nova-micro"])
+    assert [n.told for n in checked.model_notes] == [Told.WARNED] * warned
+    assert checked.model_ends == {"bedrock-nova-micro": end}
+
+
+def test_no_notice_is_shorter_than_a_labs_longest_life(stage: Preflight) -> None:
+    """should tell of what an extended lab may outlive"""
+    stage.fake.has("amazon.nova-micro-v1:0", endOfLifeTime=datetime.now(UTC) + timedelta(hours=71))
+    checked = stage.run({"model_notice": timedelta(0)}, models=["bedrock-nova-micro"])
+    assert len(checked.model_notes) == 1
+
+
+def test_a_model_that_ends_before_the_lab_is_retired(stage: Preflight) -> None:
+    """should go by the lab's own end, not by today"""
+    stage.fake.has("amazon.nova-micro-v1:0", endOfLifeTime=datetime.now(UTC) + timedelta(hours=3))
+    stage.run(models=["bedrock-nova-micro"], ttl="2h")
+    with pytest.raises(PermanentError, match="before this lab does"):
+        stage.run(models=["bedrock-nova-micro"], ttl="4h")
+
+
+def test_a_cloud_that_lists_few_models_is_trusted_only_if_the_settings_do(
+    stage: Preflight,
+) -> None:
+    """should say in the log that nothing is known, and refuse by default"""
+    with pytest.raises(PermanentError, match="bedrock-llama"):
+        stage.run(models=["bedrock-llama"])
+    assert stage.run({"unlisted_models": True}, models=["bedrock-llama"]).model_notes == []
+    assert any(f"does not list {SEED['bedrock-llama']}" in line for line in stage.said)
+
+
+def test_a_third_partys_model_is_not_subscribed_to_unasked(stage: Preflight) -> None:
+    """should refuse it with a hint, and leave the account as it is"""
+    stage.fake.has(SEED["bedrock-cohere"], agreement="NOT_AVAILABLE", offered=True)
+    with pytest.raises(PermanentError, match="is not subscribed to") as caught:
+        stage.run(models=["bedrock-cohere"])
+    assert "LAB_SUBSCRIBE=true" in caught.value.hint
+    assert not stage.fake.asked("CreateFoundationModelAgreement")
+
+
+def test_a_first_use_subscribes_and_waits(stage: Preflight) -> None:
+    """should agree once, tell how it goes, and end when the account may call; twice is once"""
+    model_id = SEED["bedrock-cohere"]
+    stage.fake.has(model_id, agreement="NOT_AVAILABLE", offered=True)
+    stage.fake.after[model_id] = ["NOT_AVAILABLE", *["PENDING"] * 8, "AVAILABLE"]
+    checked = stage.run({"subscribe": True}, models=["bedrock-cohere"])
+    assert [n.told for n in checked.model_notes] == [Told.SUBSCRIBED]
+    assert any("subscribing the account to cohere" in line for line in stage.said)
+    assert any("waiting for the agreement to cohere" in line for line in stage.said)
+    again = stage.run({"subscribe": True}, models=["bedrock-cohere"])
+    assert again.model_notes == []
+    assert stage.fake.asked("CreateFoundationModelAgreement") == [model_id]
+    assert "token-of" not in "".join(stage.said)
+
+
+def test_an_interrupted_subscription_is_taken_up(stage: Preflight) -> None:
+    """should wait for what an earlier run asked for, and not ask again"""
+    model_id = SEED["bedrock-cohere"]
+    stage.fake.has(model_id, agreement="NOT_AVAILABLE", offered=True)
+    stage.fake.after[model_id] = ["PENDING"]
+    quick = {"subscribe": True, "subscription_deadline": timedelta(0)}
+    with pytest.raises(DeadlineError):
+        stage.run(quick, models=["bedrock-cohere"])
+    stage.fake.after[model_id] = ["PENDING", "AVAILABLE"]
+    assert stage.run(models=["bedrock-cohere"]).models
+    assert stage.fake.asked("CreateFoundationModelAgreement") == [model_id]
+
+
+def test_the_wait_is_no_longer_than_the_lab(stage: Preflight) -> None:
+    """should not wait a quarter of an hour for a lab of five minutes"""
+    stage.fake.has(SEED["bedrock-cohere"], agreement="PENDING")
+    with pytest.raises(DeadlineError, match="within 5m"):
+        stage.run(models=["bedrock-cohere"], ttl="5m")
+
+
+def test_nothing_is_agreed_to_for_a_lab_that_fails_anyway(stage: Preflight) -> None:
+    """should find every other fault first"""
+    stage.fake.has(SEED["bedrock-cohere"], agreement="NOT_AVAILABLE", offered=True)
+    with pytest.raises(PermanentError, match="bedrock-titan "):
+        stage.run({"subscribe": True}, models=["bedrock-cohere", "bedrock-titan"])
+    assert not stage.fake.asked("CreateFoundationModelAgreement")

@@ -27,6 +27,8 @@ def test_defaults_suit_aws() -> None:
     assert settings.registry_host is None
     assert settings.deployer_address is None
     assert settings.container_environment == {}
+    assert settings.subscribe is False
+    assert settings.unlisted_models is False
     assert settings.address_sources == ADDRESS_SOURCES
     assert settings.architecture is Architecture.X86_64
     # Nothing opens a firewall that nobody asked to be opened.
@@ -59,6 +61,11 @@ def test_refuses_what_is_not_formed_like_a_region(
         ("LAB_ARCHITECTURE", "sparc"),
         ("LAB_PUBLIC_BASE_IMAGE", "perhaps"),
         ("LAB_ROLLOUT_DEADLINE", "soon"),
+        ("LAB_MODEL_NOTICE", "soon"),
+        ("LAB_MODEL_NOTICE", "-P1D"),
+        ("LAB_SUBSCRIPTION_DEADLINE", "-PT1S"),
+        ("LAB_SUBSCRIBE", "maybe"),
+        ("LAB_UNLISTED_MODELS", "maybe"),
         ("LAB_DEPLOYER_ADDRESS", "10.0.0.1"),
         ("LAB_DEPLOYER_ADDRESS", "0.0.0.0/0"),
         ("LAB_CONTAINER_ENVIRONMENT", "{"),

@@ -12,6 +12,7 @@ from lab.fargate import TASK_SIZES, Capacity
 from lab.spec import Hosts, LabSpec, OnFailure, read_spec
 
 HOSTS: TypeAdapter[list[str]] = TypeAdapter(Hosts)
+from lab.spec import LabSpec, OnFailure, OnRetired, read_spec
 
 
 def refusal(**values: object) -> str:
@@ -207,6 +208,7 @@ def test_refuses_sizes_that_fargate_lacks(cpu: int, memory: int, named: str) -> 
     [
         ("capacity", "SPOT"),
         ("on_failure", "leave"),
+        ("on_retired", "ignore"),
         ("owner", ""),
         ("owner", "a b"),
         ("owner", "x" * 65),
@@ -233,6 +235,7 @@ def test_defaults_are_the_cheap_and_safe_ones() -> None:
     assert spec.capacity is Capacity.SPOT
     assert spec.lifetime == timedelta(hours=2)
     assert spec.on_failure is OnFailure.KEEP
+    assert spec.on_retired is OnRetired.FAIL
 
 
 def test_a_spec_does_not_change() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.spec import LabSpec
+from lab.spec import LabSpec, OnRetired
 from workstation import setup, up
 
 
@@ -36,6 +36,7 @@ def _nothing_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--ttl=-5m"], "'-5m' is not a length of time"),
         (["--ttl", "soon"], "'soon' is not a length of time"),
         (["--ttl", "25h"], "ttl '25h' is out of bounds"),
+        (["--on-retired", "ignore"], "on_retired: Input should be 'fail', 'substitute' or 'skip'"),
     ],
 )
 def test_a_refused_value_is_told_and_exits_2(
@@ -89,9 +90,11 @@ def test_a_good_command_line_becomes_a_spec(monkeypatch: pytest.MonkeyPatch) -> 
     models = "bedrock-cohere,bedrock-llama"
     assert up.main(["--lab", "mine", "--ttl", "45m", "--models", models, "--target", "aws"]) == 1
     assert up.main([]) == 1
+    assert up.main(["--on-retired", "substitute"]) == 1
     assert begun == [
         (LabSpec(lab="mine", ttl="45m", models=["bedrock-cohere", "bedrock-llama"]), "aws"),
         (LabSpec(lab="demo", ttl="2h"), "local"),
+        (LabSpec(lab="demo", on_retired=OnRetired.SUBSTITUTE), "local"),
     ]
 
 
