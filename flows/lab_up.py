@@ -45,6 +45,7 @@ def lab_up(spec: LabSpec) -> None:
 
 def bring_up(spec: LabSpec, settings: Settings, checked: Checked, outcome: UpOutcome) -> None:
     """The story of an up, for a run that holds the lab."""
+    outcome.models_are(checked.model_notes)
     record = schedule_end(spec, settings, checked, outcome.expires_at)
     outcome.end_is_registered(record)
     image = plan_image(settings, checked)

@@ -47,6 +47,8 @@ class LabRecord(BaseModel):
     cpu: int = 1024
     memory: int = 2048
     models: list[str] = Field(default_factory=list)
+    #: When Bedrock retires the model behind an alias, as far as was known at the last up.
+    model_ends: dict[str, datetime] = Field(default_factory=dict)
     cidrs: list[str] = Field(default_factory=list)
     #: The one of ``cidrs`` that is there because it was the deployer's: it may be moved.
     deployer: str | None = None
@@ -124,6 +126,14 @@ class LabRecord(BaseModel):
                 return self.on_failure is OnFailure.DESTROY and of_run == self.up_run
             case Reason.ASKED:
                 return True
+
+    def ending_models(self, until: datetime) -> list[str]:
+        """Each alias whose model Bedrock retires until then, and the day: ``alias (2030-01-31)``.
+
+        Soonest first.
+        """
+        ends = sorted((end, alias) for alias, end in self.model_ends.items() if end <= until)
+        return [f"{alias} ({end:%Y-%m-%d})" for end, alias in ends]
 
     def due_notices(self, at: datetime, thresholds: tuple[int, ...]) -> list[int]:
         """The thresholds (minutes before the end) that ``at`` has passed without a notice."""

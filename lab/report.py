@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lab.cost import CostReport
 from lab.durations import format_duration
+from lab.lifecycle import ModelNote
 from lab.stages import StageTime, critical_path
 
 
@@ -87,6 +88,7 @@ class LabReport(BaseModel):
     expires_at: datetime
     stages: list[StageTime] = Field(default_factory=list)
     models: list[ModelResult] = Field(default_factory=list)
+    model_notes: list[ModelNote] = Field(default_factory=list)
     cost: CostReport | None = None
     error: str | None = None
 
@@ -137,6 +139,19 @@ def model_rows(report: LabReport) -> list[dict[str, Any]]:
         }
         for m in report.models
     ]
+
+
+def noted_rows(report: LabReport) -> list[dict[str, Any]]:
+    """:func:`model_rows` with what is to be known of each model, and with those left out."""
+    rows = model_rows(report)
+    asked = {row["model"] for row in rows}
+    left_out = dict.fromkeys(n.alias for n in report.model_notes if n.alias not in asked)
+    rows += [{"model": alias, "verdict": "-"} for alias in left_out]
+    if report.model_notes:
+        for row in rows:
+            told = [f"{n.told}: {n.why}" for n in report.model_notes if n.alias == row["model"]]
+            row["note"] = "; ".join(told)
+    return rows
 
 
 #: Prefect's UI draws charts on a dark ground in its light theme too, and shrinks what is wider

@@ -25,7 +25,7 @@ AFTER: dict[str, tuple[str, ...]] = {
 
 #: What a stage's seconds go to: what would have to be faster for the stage to be.
 SPENT_ON: dict[str, str] = {
-    "preflight": "Terraform telling its version, the engine, AWS: account and region",
+    "preflight": "Terraform telling its version, the engine, AWS: account, region and models",
     "check reason": "the lab's record in the state bucket",
     "destroy": "Terraform: the provider's start, the deletions, the task's own stop",
     "look for leftovers": "AWS, asked service by service",

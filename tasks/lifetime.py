@@ -52,6 +52,7 @@ def schedule_end(
         cpu=spec.cpu,
         memory=spec.memory,
         models=[m.alias for m in checked.models],
+        model_ends=checked.model_ends,
         cidrs=checked.cidrs,
         deployer=checked.deployer,
         key_version=known.key_version if known else 1,

@@ -13,6 +13,7 @@ from lab.adapters.lease import LabHeldError
 from lab.cost import load_prices
 from lab.durations import now
 from lab.errors import InterruptedWorkError, LabError, PermanentError
+from lab.lifecycle import ModelNote
 from lab.plan import ImagePlan, Place
 from lab.record import LabRecord
 from lab.report import LabReport, ModelResult, Verdict
@@ -47,6 +48,10 @@ class UpOutcome:
         self.expires_at = expires_at
         self._prices = load_prices(settings.prices_path)
         self._record: LabRecord | None = None
+
+    def models_are(self, notes: list[ModelNote]) -> None:
+        """The lab's models are settled, with these notes on some of them."""
+        self._report.model_notes = notes
 
     def end_is_registered(self, record: LabRecord) -> None:
         """The lab has an end, and ``record`` tells it."""

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from lab import names
 from lab.adapters.sweep import Leftover
 from lab.cost import CostReport, cost_rows, cost_words
 from lab.durations import to_rfc3339
 from lab.image import SBOM_PATH
-from lab.report import ImageScan, LabReport, model_rows, stage_chart, write_report
+from lab.report import ImageScan, LabReport, noted_rows, stage_chart, write_report
 from lab.settings import Settings
 from lab.stages import account
 
@@ -32,7 +32,8 @@ def publish_report(report: LabReport, settings: Settings) -> None:
     )
     # The UI cuts a table at the page's width; why a model failed comes before how fast others are.
     why = [] if report.passed else ["error"]
-    models = _in_order(model_rows(report), ["model", "verdict", *why], ["Bedrock ID", "error"])
+    first = ["model", "verdict", *why, "note"]
+    models = _in_order(noted_rows(report), first, ["Bedrock ID", "error"])
     create_table_artifact(
         models or [{"model": "none was asked"}],
         key=names.artifact_key(report.lab, "models"),
@@ -64,6 +65,8 @@ class LiveLab(BaseModel):
     expires_at: datetime
     left: str
     models: list[str]
+    #: Those that Bedrock retires before long, with the day.
+    ending: list[str] = Field(default_factory=list)
     allowed: list[str]
     deployer: str | None
     deployer_allowed: bool | None
@@ -88,13 +91,16 @@ def publish_live(live: LiveLab) -> None:
         firewall += f" (not {live.deployer}, which is the deployer's address now)"
     if live.moved_from:
         firewall += f" (moved with the deployer, who was at {live.moved_from} before)"
+    models = ", ".join(live.models)
+    if live.ending:
+        models += f" (Bedrock retires {', '.join(live.ending)})"
     create_markdown_artifact(
         f"""# Lab {live.lab}: {state if live.endpoint else "no task runs"}
 
 | | |
 |---|---|
 | Base URL | `{f"{live.endpoint}/v1" if live.endpoint else "-"}` |
-| Models | {", ".join(live.models)} |
+| Models | {models} |
 | Open to | {firewall} |
 | Ends | {to_rfc3339(live.expires_at)} (in {live.left}) |
 {_cost_lines(live.cost)}| Owner | {live.owner} |

@@ -57,6 +57,7 @@ def _look(seen: LabSeen, record: LabRecord, settings: Settings, at: datetime) ->
         expires_at=record.expires_at,
         left=format_duration(record.expires_at - at),
         models=record.models,
+        ending=record.ending_models(settings.warn_of_models_until(at)),
         allowed=allowed,
         deployer=deployer,
         deployer_allowed=None if deployer is None else deployer in allowed,
@@ -81,6 +82,7 @@ def _tell_changes(live: LiveLab) -> None:
         "endpoint": live.endpoint,
         "ready": live.ready,
         "deployer_allowed": live.deployer_allowed,
+        "ending_models": live.ending,
     }
     variable = names.variable(live.lab, "seen")
     before: Any = Variable.get(variable, default={})

@@ -116,6 +116,8 @@ def show_report(report: LabReport, ui: str, console: Console) -> None:
     """The models, the stages, where the lab answers, how to call it, and when it ends."""
     if report.models:
         console.print(_model_table(report))
+    if report.model_notes:
+        console.print(_note_table(report))
     if report.stages:
         console.print(_stage_table(report))
     if report.cost:
@@ -138,6 +140,15 @@ def _model_table(report: LabReport) -> Table:
     for row, model in zip(rows, report.models, strict=True):
         good = model.verdict is Verdict.OK
         table.add_row(*(str(row[c]) for c in columns), style=None if good else "red")
+    return table
+
+
+def _note_table(report: LabReport) -> Table:
+    table = Table(title="Notes on models", title_justify="left")
+    for column in ("model", "note", "Bedrock ID", "why"):
+        table.add_column(column, overflow="fold")
+    for note in report.model_notes:
+        table.add_row(note.alias, note.told.value, note.model_id or "-", Text(note.why))
     return table
 
 

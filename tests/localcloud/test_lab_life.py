@@ -22,6 +22,7 @@ from lab import names
 from lab.adapters.base_image import ensure_base_image
 from lab.adapters.sweep import Sweeper
 from lab.catalog import load_catalog
+from lab.lifecycle import Told
 from lab.render import litellm_config
 from lab.report import Verdict
 from lab.settings import ROOT, Settings
@@ -56,6 +57,18 @@ def test_every_model_answers_chat_and_stream(live: Stack) -> None:
     assert report.endpoint
     assert "@sha256:" in (report.image or "")
     assert [s.name for s in report.stages if s.failed] == []
+
+
+def test_the_local_cloud_serves_the_seeds_own_models(live: Stack) -> None:
+    """should substitute and skip nothing, though it does not list every one of them."""
+    report = live.report(LAB)
+    assert [m.model_id for m in report.models] == [
+        "meta.llama3-8b-instruct-v1:0",
+        "amazon.titan-text-express-v1",
+        "amazon.titan-text-lite-v1",
+        "cohere.command-r-v1:0",
+    ]
+    assert {note.told for note in report.model_notes} <= {Told.SUBSCRIBED}
 
 
 def test_an_application_calls_the_lab_with_what_make_env_prints(live: Stack) -> None:

@@ -32,6 +32,7 @@ def test_what_is_written_is_read() -> None:
         cpu=256,
         memory=512,
         models=["a"],
+        model_ends={"a": END},
         cidrs=["8.8.8.8/32"],
         notices=[30],
         deployer="8.8.8.8/32",
@@ -179,3 +180,11 @@ def test_a_new_key_has_the_next_number() -> None:
     """should be another number for Terraform, and change nothing else"""
     assert record().key_version == 1
     assert record(key_version=4, owner="me").with_new_key() == record(key_version=5, owner="me")
+
+
+def test_models_that_end_before_long_are_told() -> None:
+    """should name those within the time, soonest first, with the day; none where none is known"""
+    ends = {"late": END + SECOND, "b": END, "a": END - timedelta(days=1)}
+    made = record(models=["a", "b", "late"], model_ends=ends)
+    assert made.ending_models(END) == ["a (2030-01-30)", "b (2030-01-31)"]
+    assert record(models=["a"]).ending_models(END) == []

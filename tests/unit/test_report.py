@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from lab.lifecycle import ModelNote, Told
 from lab.report import (
     LabReport,
     ModelResult,
     Verdict,
     model_rows,
+    noted_rows,
     read_report,
     stage_chart,
     write_report,
@@ -115,6 +117,39 @@ def test_rows_tell_what_was_not_reached() -> None:
     assert (bad["first token"], bad["total"], bad["tokens"]) == ("-", "-", "-")
     assert bad["error"] == "slow down"
     assert bad["verdict"] == "throttled"
+
+
+NOTES = [
+    ModelNote(alias="one", told=Told.SUBSTITUTED, model_id="vendor.one", why="old.one: gone"),
+    ModelNote(alias="one", told=Told.WARNED, model_id="vendor.one", why="it ends"),
+    ModelNote(alias="three", told=Told.SKIPPED, model_id=None, why="gone"),
+]
+
+
+def test_notes_are_in_the_file(tmp_path: Path) -> None:
+    """should say what answers instead, and read a report that has none"""
+    noted = report(OK).model_copy(update={"model_notes": NOTES})
+    written = json.loads(write_report(noted, tmp_path).read_text())
+    assert written["model_notes"][0] == {
+        "alias": "one",
+        "told": "substituted",
+        "model_id": "vendor.one",
+        "why": "old.one: gone",
+    }
+    assert read_report(tmp_path) == noted
+    del written["model_notes"]
+    assert LabReport.model_validate(written).model_notes == []
+
+
+def test_rows_carry_the_notes() -> None:
+    """should have what was done about each model, and a row for one that was left out"""
+    assert noted_rows(report(OK, BAD)) == model_rows(report(OK, BAD))
+    rows = noted_rows(report(OK, BAD).model_copy(update={"model_notes": NOTES}))
+    assert [(row["model"], row["verdict"], row["note"]) for row in rows] == [
+        ("one", "ok", "substituted: old.one: gone; warned: it ends"),
+        ("two", "throttled", ""),
+        ("three", "-", "skipped: gone"),
+    ]
 
 
 def test_chart_is_mermaid() -> None:
