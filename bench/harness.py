@@ -206,7 +206,10 @@ def result_rows(series: Iterable[Series[Any]], measured: Measured) -> list[dict[
     rows = []
     for row in (row for one in series for row in one.rows):
         reference, ours = (measured.median(row.name, side) for side in SIDES)
-        ratio = ours / reference if ours is not None and reference else None
+        ratio = None
+        # A share of a share, which may be below zero, says nothing.
+        if ours is not None and reference and row.unit != "%":
+            ratio = ours / reference
         judged = ratio if row.aim and row.aim.of == "ratio" else ours
         rows.append(
             {

@@ -18,7 +18,7 @@ from lab import image as recipe
 from lab import names
 from lab.adapters.aws import Cloud
 from lab.adapters.base_image import PUBLIC_PYTHON, BaseImage, ensure_base_image
-from lab.adapters.docker import has_image
+from lab.adapters.docker import connect, has_image
 from lab.adapters.wheels import fetch_wheels
 from lab.catalog import load_catalog
 from lab.errors import PermanentError
@@ -134,7 +134,7 @@ def forget_builds(log: Log, keep: Collection[str] = ()) -> None:
     stages go too. Wheels and base image stay, and the images named in ``keep`` with their stages.
     """
     steps = _SEED_STEPS if keep else _OUR_STEPS + _SEED_STEPS
-    client = docker.from_env()
+    client = connect()
     try:
         for tag in sorted(built_here(client) - set(keep)):
             client.images.remove(tag, force=True)

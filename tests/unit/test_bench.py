@@ -17,6 +17,7 @@ from bench.rows import SERIES
 from bench.stubs import event_message
 
 FAST, SLOW, FREE = Row("fast", "s", Aim(0.5)), Row("slow", "s", Aim(5, "ours")), Row("free", "s")
+SHARE = Row("share", "%", Aim(5, "ours"))
 
 
 class Journal:
@@ -143,6 +144,8 @@ def test_quick_is_once_and_the_budget_ends_repeats() -> None:
         (SLOW, [], [5.01], None, False),
         (FREE, [2], [1], 0.5, None),
         (FREE, [0], [1], None, None),
+        (SHARE, [-0.1], [2], None, True),
+        (SHARE, [0.1], [2], None, True),
     ],
 )
 def test_an_aim_is_met_or_not(
