@@ -17,6 +17,7 @@ from playwright.sync_api import expect
 from lab import names
 from lab.fargate import TASK_SIZES, Capacity
 from lab.spec import LabSpec
+from lab.stages import critical_path
 from tests.stack import Stack
 from tests.ui.prefect_ui import PrefectUi
 from workstation import prefect
@@ -147,10 +148,13 @@ def test_the_endpoint_and_how_to_call_it(ui: PrefectUi, stack: Stack) -> None:
     expect(panel.get_by_role("heading", name=f"Lab {LAB}")).to_be_visible()
     expect(panel.get_by_role("row", name=f"Base URL {endpoint}/v1")).to_be_visible()
     expect(panel.get_by_text(names.key_secret(LAB), exact=True)).to_be_visible()
-    inside, around = panel.locator("table").bounding_box(), panel.bounding_box()
-    assert inside
+    expect(panel.get_by_role("row", name="Saved by its end")).to_be_visible()
+    around = panel.bounding_box()
     assert around
-    assert inside["width"] <= around["width"], "the table runs over what stands beside it"
+    for table in panel.locator("table").all():
+        inside = table.bounding_box()
+        assert inside
+        assert inside["width"] <= around["width"], "the table runs over what stands beside it"
     code = panel.locator("pre code")
     expect(code.first).to_contain_text(f"curl {endpoint}/v1/chat/completions")
     expect(code.nth(1)).to_contain_text(f'client = OpenAI(base_url="{endpoint}/v1")')
@@ -186,7 +190,13 @@ def test_the_stages_are_a_chart(ui: PrefectUi, stack: Stack) -> None:
         assert box["height"] >= 12, f"{stage.name} is written too small"
     beside = chart.locator("text.taskTextOutsideRight").first
     expect(beside).to_have_css("fill", "rgb(226, 232, 240)")
-    expect(chart.locator("rect.task").first).to_have_css("fill", "rgb(134, 239, 172)")
+    waited_for = {step.name for step in critical_path(stages) if step.is_stage}
+    path = chart.locator("rect.task[class*=crit]")
+    expect(path).to_have_count(len(waited_for))
+    expect(path.first).to_have_css("fill", "rgb(252, 211, 77)")
+    beside_it = chart.locator("rect.task:not([class*=crit])")
+    expect(beside_it.first).to_have_css("fill", "rgb(134, 239, 172)")
+    expect(panel.get_by_text("are the critical path")).to_be_attached()
     ui.picture("stages")
 
 
