@@ -51,7 +51,7 @@ check: venv scanners ## Lint, types, layering, scans, unit tests
 	@$(RUN) -m pytest -q tests/static tests/unit
 
 test: check ## Everything: check, Terraform, the image, and labs on the local cloud to their ends
-	@$(RUN) -m pytest tests/terraform tests/image tests/localcloud tests/ui tests/ends
+	@$(RUN) -m pytest tests/terraform tests/localcloud tests/image tests/ui tests/ends
 
 screenshots: venv ## Take the README's pictures anew, from the browser tests
 	@SCREENSHOTS=$(CURDIR)/docs/images $(RUN) -m pytest -q tests/ui

@@ -9,9 +9,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from lab.errors import InvalidInputError
 from lab.fargate import TASK_SIZES, Capacity
+from lab.spec import Hosts, LabSpec, OnFailure, OnRetired, read_spec
 
 HOSTS: TypeAdapter[list[str]] = TypeAdapter(Hosts)
-from lab.spec import Hosts, LabSpec, OnFailure, OnRetired, read_spec
 
 
 def refusal(**values: object) -> str:
