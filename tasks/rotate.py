@@ -51,7 +51,7 @@ def make_new_key(lab: str, settings: Settings, place: Place) -> Provisioned:
 
 @stage("check keys", run_name="check-keys-{lab}")
 def check_keys(lab: str, settings: Settings, endpoint: str, secret: str) -> None:
-    """The gateway at ``endpoint`` answers to the new key, and to the one before it with 401.
+    """The gateway at ``endpoint`` answers to the new key, and refuses the one before it.
 
     Raises PermanentError otherwise.
     """

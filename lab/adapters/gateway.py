@@ -94,7 +94,7 @@ def list_models(client: OpenAI) -> list[str]:
 
 
 def refuses_key(client: OpenAI) -> bool:
-    """Whether the gateway answers the client's key with 401, as OpenAI's API answers a wrong one.
+    """Whether the gateway refuses the client's key: with 401, or as one that it does not know.
 
     False if the key opens it. TransientError or PermanentError if it says something else.
     """
@@ -102,12 +102,18 @@ def refuses_key(client: OpenAI) -> bool:
         client.models.list()
     except openai.AuthenticationError:
         return True
+    except openai.BadRequestError as error:
+        # LiteLLM looks for a key that is not its own in a database, and this gateway has none.
+        if error.type == "no_db_connection":
+            return True
+        said = _first_words(error, client.api_key)
+        raise PermanentError(f"the gateway did not refuse a key: {said}") from None
     except (openai.APIConnectionError, openai.InternalServerError) as error:
         said = _first_words(error, client.api_key)
         raise TransientError(f"the gateway did not say whether it takes a key: {said}") from None
     except openai.OpenAIError as error:
         said = _first_words(error, client.api_key)
-        raise PermanentError(f"the gateway did not refuse a key with 401: {said}") from None
+        raise PermanentError(f"the gateway did not refuse a key: {said}") from None
     return False
 
 

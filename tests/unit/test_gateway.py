@@ -72,6 +72,7 @@ class Gateway:
 
     status: int = 200
     error: str = "it is so"
+    kind: str = "x"
     whole: Any = field(default_factory=whole)
     stream: list[Any] = field(default_factory=lambda: list(STREAM))
     content_type: str = "application/json"
@@ -127,7 +128,9 @@ class _Handler(BaseHTTPRequestHandler):
     def refuse(self) -> None:
         # Gateways like to repeat the key that they refuse.
         said = f"{self.behaviour.error}; received {self.headers['authorization']}"
-        body = json.dumps({"error": {"message": said, "type": "x", "code": "y"}}).encode()
+        body = json.dumps(
+            {"error": {"message": said, "type": self.behaviour.kind, "code": "y"}}
+        ).encode()
         self.send(self.behaviour.status, "application/json", body)
 
 
@@ -369,9 +372,11 @@ def test_nothing_listening_is_not_ready(nowhere: str) -> None:
 
 
 def test_a_refused_key_is_told_from_one_that_opens(served: Gateway, client: OpenAI) -> None:
-    """should be refused by 401 alone: whatever else is said may change with the next request"""
+    """should be refused by 401, or by LiteLLM's word that it has no database to look for it in"""
     assert refuses_key(client) is False
     served.status = 401
+    assert refuses_key(client) is True
+    served.status, served.kind = 400, "no_db_connection"
     assert refuses_key(client) is True
 
 
