@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict
 from lab import names
 from lab.adapters.aws import Cloud, Rollout, RunningTask
 from lab.adapters.gateway import await_ready
-from lab.endpoint import Endpoint
 from lab.errors import DeadlineError, LabError, PermanentError
 from lab.plan import ImagePlan
 from lab.settings import Settings
@@ -20,11 +19,11 @@ from tasks.stages import run_log, stage
 
 
 class RolledOut(BaseModel):
-    """Where the gateway answers, how to know it, and the digest of the image that it runs."""
+    """Where the gateway answers, and the digest of the image that it runs."""
 
     model_config = ConfigDict(frozen=True)
 
-    endpoint: Endpoint
+    endpoint: str
     image_digest: str | None
 
 
@@ -59,14 +58,14 @@ def roll_out(
             deadline=settings.rollout_deadline.total_seconds(),
             log=log,
         )
-    endpoint = Endpoint.of(lab, task.address, made.trust.ca)
+    endpoint = names.endpoint_of(task.address)
     log(f"task {task.arn.rsplit('/', 1)[-1]} runs at {task.address}")
     if image and digest:
         check_digests(cloud, rollout, task, image, digest)
         log(f"it runs the image that was pushed, {digest}, as ECS and the registry say")
     with _abandoned_on_failure(cloud, rollout, lab):
-        _await_gateway(cloud, rollout, task, endpoint, settings, made)
-    log(f"the gateway is ready at {endpoint.url}")
+        _await_gateway(cloud, rollout, task, endpoint, settings, made.log_group_name)
+    log(f"the gateway is ready at {endpoint}")
     return RolledOut(endpoint=endpoint, image_digest=task.image_digest)
 
 
@@ -124,18 +123,17 @@ def _await_gateway(
     cloud: Cloud,
     rollout: Rollout,
     task: RunningTask,
-    endpoint: Endpoint,
+    endpoint: str,
     settings: Settings,
-    made: Provisioned,
+    log_group: str,
 ) -> None:
     try:
         await_ready(
             endpoint,
-            cloud.gateway_key(made.secret_name),
             deadline=settings.readiness_deadline.total_seconds(),
             log=run_log(),
-            alive=lambda: cloud.raise_if_failed(rollout, made.log_group_name),
+            alive=lambda: cloud.raise_if_failed(rollout, log_group),
         )
     except DeadlineError as error:
-        words = cloud.last_words(made.log_group_name, task.arn)
+        words = cloud.last_words(log_group, task.arn)
         raise DeadlineError(error.message + words, error.hint) from error

@@ -231,7 +231,8 @@ def test_another_key_replaces_the_old_one_under_a_lab_that_answers(live: Stack) 
     assert after is not None
     assert (new, after.arn) != (old, before.arn)
     assert _status(after.address, new) == 200
-    assert _status(after.address, old) == 401
+    # LiteLLM without a database answers a key that is not its own with 400.
+    assert _status(after.address, old) in {400, 401}
     # The local cloud takes a container that runs for one that is ready; AWS asks it.
     ran = live.session().client("ecs").describe_tasks(cluster=name, tasks=[after.arn])
     until = ran["tasks"][0]["startedAt"].timestamp()

@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 
 from flows import lab_rotate_key as story
-from lab.certificate import Trust
-from lab.endpoint import Endpoint
 from lab.errors import LabError, PermanentError, TransientError
 from lab.record import LabRecord
 from lab.settings import Settings
@@ -23,15 +21,8 @@ from tests.unit.memory import PLACE, MemoryBucket
 MADE = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 SETTINGS = Settings()
-TRUST = Trust(ca="CA", version=1, not_after=MADE + 99 * MINUTE)
-WHERE = Endpoint.of("demo", "1.2.3.4", "CA")
 RECORD = LabRecord(
-    lab="demo",
-    created_at=MADE,
-    expires_at=MADE + 60 * MINUTE,
-    cidrs=["8.8.4.4/32"],
-    key_version=2,
-    trust=TRUST,
+    lab="demo", created_at=MADE, expires_at=MADE + 60 * MINUTE, cidrs=["8.8.4.4/32"], key_version=2
 )
 OLD, NEW = "sk-the-old-key-0815", "sk-the-new-key-4711"
 SERVES = "arn:aws:ecs:us-east-1:1:task-definition/gateway-lab-demo:7"
@@ -102,7 +93,6 @@ def test_a_raised_version_makes_a_key(lab: Lab) -> None:
     assert made.task_definition_arn == SERVES
     assert made.secret_name == "gateway-lab-demo/gateway-key"
     assert made.log_group_name == "/gateway-lab/demo"
-    assert made.trust == TRUST
 
 
 def test_a_key_that_no_task_has_is_not_made_again(lab: Lab) -> None:
@@ -150,21 +140,18 @@ def test_an_apply_that_died_before_its_state_is_done_again(lab: Lab) -> None:
     assert lab.version == lab.record("demo").key_version == lab.applied[-1][0] == 3
 
 
-@pytest.mark.parametrize("missing", ["record", "task", "certificate"])
+@pytest.mark.parametrize("missing", ["record", "task"])
 def test_a_lab_that_does_not_serve_gets_no_key(lab: Lab, missing: str) -> None:
     """should say so before anything is touched"""
     if missing == "record":
         lab.objects.clear()
-    elif missing == "certificate":
-        bare = RECORD.model_copy(update={"trust": None})
-        lab.put_record("", "labs/demo/lab.json", bare.model_dump(mode="json"))
     else:
         lab.task_began = None
     with pytest.raises(PermanentError) as caught:
         make()
     assert "lab-up" in caught.value.hint
     assert lab.applied == []
-    assert not lab.objects or lab.record("demo").key_version == RECORD.key_version
+    assert not lab.objects or lab.record("demo") == RECORD
 
 
 class Gateway:
@@ -174,8 +161,8 @@ class Gateway:
         self.opens = opens
 
     @contextmanager
-    def client(self, endpoint: Endpoint, key: str) -> Iterator[str]:
-        assert endpoint == WHERE
+    def client(self, endpoint: str, key: str) -> Iterator[str]:
+        assert endpoint == "http://1.2.3.4:4000"
         yield key
 
     def models(self, key: str) -> list[str]:
@@ -192,7 +179,7 @@ def check(lab: Lab, monkeypatch: pytest.MonkeyPatch, *opens: str) -> None:
     monkeypatch.setattr(rotate, "open_client", gateway.client)
     monkeypatch.setattr(rotate, "list_models", gateway.models)
     monkeypatch.setattr(rotate, "refuses_key", gateway.refuses)
-    rotate.check_keys.fn("demo", SETTINGS, WHERE, "gateway-lab-demo/gateway-key")
+    rotate.check_keys.fn("demo", SETTINGS, "http://1.2.3.4:4000", "gateway-lab-demo/gateway-key")
 
 
 def test_the_new_key_opens_and_the_old_one_does_not(
@@ -243,7 +230,6 @@ def test_the_story_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
         task_definition_arn=SERVES,
         log_group_name="l",
         secret_name="secret",  # pragma: allowlist secret: made up
-        trust=TRUST,
     )
 
     @contextmanager
@@ -254,7 +240,7 @@ def test_the_story_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def roll_out(*_: object) -> RolledOut:
         told.append("rolled out")
-        return RolledOut(endpoint=WHERE, image_digest=None)
+        return RolledOut(endpoint="http://1.2.3.4:4000", image_digest=None)
 
     monkeypatch.setattr(story, "interruptible", nullcontext)
     monkeypatch.setattr(story, "locate", lambda _: PLACE)
@@ -268,6 +254,6 @@ def test_the_story_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
         ("demo", "lab-rotate-key", "not lab-rotate-key"),
         "key",
         "rolled out",
-        (WHERE, "secret"),
+        ("http://1.2.3.4:4000", "secret"),
         "given back",
     ]
