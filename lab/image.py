@@ -68,9 +68,7 @@ GATEWAY = ImageRecipe(
     DOCKER_FOLDER / "gateway", ("Dockerfile", LOCK_NAME, "healthcheck.py"), configured=True
 )
 LOCAL_CLOUD = ImageRecipe(
-    DOCKER_FOLDER / "localcloud",
-    ("Dockerfile", LOCK_NAME, "authorization.py", "serve.py"),
-    configured=False,
+    DOCKER_FOLDER / "localcloud", ("Dockerfile", LOCK_NAME, "serve.py"), configured=False
 )
 
 

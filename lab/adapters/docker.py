@@ -9,7 +9,6 @@ import docker
 from docker.errors import APIError, DockerException, ImageNotFound
 
 from lab.adapters.aws import RegistryLogin
-from lab.adapters.denial import find_denial
 from lab.adapters.process import raise_if_interrupted
 from lab.errors import PermanentError, TransientError
 
@@ -95,10 +94,7 @@ def _raise_push_error(reference: str, said: str) -> NoReturn:
     passing = ("timeout", "connection", "eof", "unavailable", "503")
     if any(word in said.lower() for word in passing):
         raise TransientError(f"pushing {reference} broke off: {said}")
-    denial = find_denial(said)
     raise PermanentError(
         f"the registry refuses {reference}: {said}",
-        denial.hint
-        if denial
-        else "Check that the repository exists and that the credentials may push to it.",
+        "Check that the repository exists and that the credentials may push to it.",
     )

@@ -147,7 +147,6 @@ run "follows_its_settings" {
     desired_count     = 0
     gateway_port      = 8443
     key_version       = 7
-    role_boundary_arn = "arn:aws:iam::111122223333:policy/gateway-lab-boundary"
     image             = "localhost:4566/gateway-lab@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
   }
 
@@ -169,14 +168,6 @@ run "follows_its_settings" {
   assert {
     condition     = aws_ecs_service.this.desired_count == 0 && aws_secretsmanager_secret_version.this.secret_string_wo_version == 7
     error_message = "The number of tasks and the key's version are settings."
-  }
-
-  assert {
-    condition = alltrue([
-      for r in [aws_iam_role.execution, aws_iam_role.task, aws_iam_role.scheduler, aws_iam_role.stop] :
-      r.permissions_boundary == "arn:aws:iam::111122223333:policy/gateway-lab-boundary"
-    ])
-    error_message = "Every role has the boundary that is asked for."
   }
 
   assert {
@@ -289,14 +280,6 @@ run "builds_one_lab" {
   assert {
     condition     = aws_iam_role.execution.name == "gateway-lab-demo-execution" && aws_iam_role.task.name == "gateway-lab-demo-task"
     error_message = "The roles are called gateway-lab-demo-execution and gateway-lab-demo-task."
-  }
-
-  assert {
-    condition = alltrue([
-      for r in [aws_iam_role.execution, aws_iam_role.task, aws_iam_role.scheduler, aws_iam_role.stop] :
-      r.permissions_boundary == null
-    ])
-    error_message = "Without a boundary asked for, roles have none."
   }
 
   # The firewall.
