@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import docker
@@ -19,12 +20,19 @@ import httpx
 from docker.models.containers import Container
 
 from bench.images import Builder
+from lab import names
+from lab.adapters.gateway import pinned
+from lab.certificate import make_certificate
+from lab.durations import now
+from lab.endpoint import Endpoint
 from lab.errors import PermanentError
+from lab.image import GATEWAY_USER
 from lab.waiting import wait_for
 
 #: By it a bench that was killed finds what it left.
 LABEL = "gateway-lab.bench"
 PORT = 4000
+LAB = "bench"
 READY_SECONDS = 300.0
 LAST_WORDS = 15
 
@@ -50,11 +58,35 @@ class Variant:
     scheme: str = "http"
     #: httpx's options for a client of it.
     client: dict[str, Any] = field(default_factory=dict)
+    #: What its task definition takes from the container.
+    hardening: dict[str, Any] = field(default_factory=dict)
 
 
 def ours(builder: Builder) -> Variant:
     """The lab's gateway."""
-    return Variant(builder.ours(), _key())
+    return hardened(builder.ours())
+
+
+def hardened(image: str) -> Variant:
+    """The lab's gateway in ``image``, with a certificate and within the bounds of its task."""
+    at = now()
+    certificate = make_certificate(names.tls_name(LAB), at, at + timedelta(hours=1))
+    return Variant(
+        image,
+        _key(),
+        environment={
+            "GATEWAY_TLS_PEM": certificate.pem,
+            "GATEWAY_TLS_NAME": names.tls_name(LAB),
+        },
+        scheme="https",
+        client=pinned(Endpoint.of(LAB, "127.0.0.1", certificate.trust.ca)),
+        hardening={
+            "user": f"{GATEWAY_USER}:{GATEWAY_USER}",
+            "read_only": True,
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges"],
+        },
+    )
 
 
 def seed(builder: Builder) -> Variant:
@@ -133,6 +165,7 @@ def gateway(
         ports={f"{PORT}/tcp": ("127.0.0.1", 0)},
         labels={LABEL: "container"},
         init=True,
+        **variant.hardening,
     )
     try:
         began = time.monotonic()

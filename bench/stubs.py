@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import os
+import runpy
 import socket
 import struct
 import subprocess
@@ -24,6 +25,7 @@ import uvicorn
 
 from lab.adapters.process import end_process
 from lab.errors import PermanentError
+from lab.image import GATEWAY
 from lab.settings import ROOT
 
 WORDS = ("An ", "answer ", "of ", "a ", "stand-in.")
@@ -31,15 +33,20 @@ USAGE = {"inputTokens": 12, "outputTokens": 5, "totalTokens": 17}
 #: A model whose name ends so takes four times as long.
 SLOW = "-slow"
 START_SECONDS = 30.0
+#: Where the stub's process finds its key and certificate.
+PEM = "BENCH_TLS_PEM"
 
 
 @contextmanager
-def stub(*, delay: float, host: str = "127.0.0.1") -> Iterator[str]:
-    """A stub at ``host`` that answers after ``delay`` seconds, within the block; its URL."""
+def stub(*, delay: float, host: str = "127.0.0.1", pem: str = "") -> Iterator[str]:
+    """A stub at ``host`` that answers after ``delay`` seconds, within the block; its URL.
+
+    With ``pem``, a key and its certificate, it speaks TLS as the lab's gateway does.
+    """
     child = subprocess.Popen(
         [sys.executable, "-m", "bench.stubs", "--host", host, "--delay", str(delay)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), PEM: pem},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         start_new_session=True,
@@ -49,7 +56,7 @@ def stub(*, delay: float, host: str = "127.0.0.1") -> Iterator[str]:
         port = child.stdout.readline().decode().strip()
         if not port:
             raise PermanentError(f"the stub did not start at {host}", "Its words are above.")
-        yield f"http://{host}:{port}"
+        yield f"{'https' if pem else 'http'}://{host}:{port}"
     finally:
         end_process(child)
 
@@ -191,6 +198,11 @@ def _openai_usage() -> dict[str, int]:
     }
 
 
+def _gateways_own(name: str) -> Any:
+    """A function of the program in the gateway's image."""
+    return runpy.run_path(str(GATEWAY.folder / "serve.py"))[name]
+
+
 def main() -> None:
     """Serve at a free port, whose number is written to standard output first."""
     parser = argparse.ArgumentParser(prog="python -m bench.stubs")
@@ -203,8 +215,13 @@ def main() -> None:
     listener.listen(256)
     sys.stdout.write(f"{listener.getsockname()[1]}\n")
     sys.stdout.flush()
+    pem = os.environ.get(PEM)
     config = uvicorn.Config(
-        Stub(options.delay), log_level="warning", access_log=False, lifespan="off"
+        Stub(options.delay),
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        ssl_context_factory=(lambda *_: _gateways_own("tls_context")(pem)) if pem else None,
     )
     # How it is ended.
     with suppress(KeyboardInterrupt):

@@ -1,6 +1,8 @@
 """Times the validation of models as ``lab-up`` does it. Run as a process, in Prefect's environment.
 
 Usage: python -m bench.validation_run ENDPOINT SECRET ALIAS...
+
+ENDPOINT is the JSON of a :class:`lab.endpoint.Endpoint`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from prefect import flow, unmapped
 
 from flows.lab_up import lab_up
 from lab.catalog import Probe
+from lab.endpoint import Endpoint
 from lab.render import ValidationCase
 from lab.report import Verdict
 from lab.settings import read_settings
@@ -21,7 +24,7 @@ from tasks.validate import validate_model
 
 
 @flow(name="bench-validation", task_runner=lab_up.task_runner, persist_result=False)
-def validate(endpoint: str, secret: str, aliases: list[str]) -> float:
+def validate(endpoint: Endpoint, secret: str, aliases: list[str]) -> float:
     """The seconds until every model has answered. Raises ValueError if one did not."""
     settings = read_settings()
     cases = [ValidationCase(alias=a, model_id=a, probe=Probe()) for a in aliases]
@@ -36,5 +39,5 @@ def validate(endpoint: str, secret: str, aliases: list[str]) -> float:
 
 
 if __name__ == "__main__":
-    took = validate(sys.argv[1], sys.argv[2], sys.argv[3:])
+    took = validate(Endpoint.model_validate_json(sys.argv[1]), sys.argv[2], sys.argv[3:])
     sys.stdout.write(f"\n{json.dumps({'seconds': took})}\n")

@@ -29,6 +29,8 @@ from lab.record import LabRecord
 from lab.spec import describe_validation
 
 HOURS_PER_MONTH = 730
+#: The gateway's key, and its certificate.
+SECRETS = 2
 
 
 class FargatePrice(BaseModel):
@@ -104,12 +106,12 @@ class Prices(BaseModel):
     def hourly(
         self, cpu: int, memory: int, architecture: Architecture, capacity: Capacity
     ) -> float:
-        """One running task of ``cpu`` units and ``memory`` MiB with its address and secret."""
+        """One running task of ``cpu`` units and ``memory`` MiB with its address and secrets."""
         price = self.fargate[architecture]
         compute = cpu / 1024 * price.vcpu_hour + memory / 1024 * price.gb_hour
         if capacity is Capacity.SPOT:
             compute *= 1 - self.spot_discount
-        return compute + self.public_ipv4_hour + self.secret_month / HOURS_PER_MONTH
+        return compute + self.public_ipv4_hour + SECRETS * self.secret_month / HOURS_PER_MONTH
 
     def lab_hourly(self, record: LabRecord) -> float:
         """What ``record``'s lab costs while it runs."""

@@ -65,7 +65,9 @@ class ImageRecipe:
 
 
 GATEWAY = ImageRecipe(
-    DOCKER_FOLDER / "gateway", ("Dockerfile", LOCK_NAME, "healthcheck.py"), configured=True
+    DOCKER_FOLDER / "gateway",
+    ("Dockerfile", LOCK_NAME, "healthcheck.py", "serve.py"),
+    configured=True,
 )
 LOCAL_CLOUD = ImageRecipe(
     DOCKER_FOLDER / "localcloud", ("Dockerfile", LOCK_NAME, "serve.py"), configured=False

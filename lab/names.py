@@ -75,12 +75,25 @@ GATEWAY_PORT = 4000
 
 def endpoint_of(address: str) -> str:
     """Where the gateway of a task at ``address`` answers."""
-    return f"http://{address}:{GATEWAY_PORT}"
+    return f"https://{address}:{GATEWAY_PORT}"
+
+
+def tls_name(lab: str) -> str:
+    """The name in the gateway's certificate: the same wherever the lab's task runs.
+
+    ``internal`` is the top-level domain that ICANN keeps free for private use.
+    """
+    return f"{resource_name(lab)}.internal"
 
 
 def key_secret(lab: str) -> str:
     """The Secrets Manager secret that holds the gateway's key."""
     return f"{resource_name(lab)}/gateway-key"
+
+
+def tls_secret(lab: str) -> str:
+    """The Secrets Manager secret that holds the gateway's certificate and its private key."""
+    return f"{resource_name(lab)}/gateway-tls"
 
 
 #: The gateway's container in the task, and the prefix of its log streams.

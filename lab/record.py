@@ -13,6 +13,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
 from lab.addresses import check_hosts
+from lab.certificate import Trust
 from lab.durations import format_duration, to_rfc3339
 from lab.errors import InvalidInputError
 from lab.fargate import Architecture, Capacity
@@ -58,6 +59,8 @@ class LabRecord(BaseModel):
     key_version: int = 1
     #: Minutes before the end for which a notice of this end was given.
     notices: list[int] = Field(default_factory=list)
+    #: How callers know the gateway; ``None`` until the lab is provisioned.
+    trust: Trust | None = None
 
     @field_serializer("created_at", "expires_at")
     def _rfc3339(self, moment: datetime) -> str:
@@ -75,6 +78,12 @@ class LabRecord(BaseModel):
                 f"({format_duration(longest)} from its creation at {to_rfc3339(self.created_at)}); "
                 f"asked for was {to_rfc3339(expires_at)}",
                 "Ask for an earlier end, or bring up another lab.",
+            )
+        if self.trust and expires_at > self.trust.not_after:
+            raise InvalidInputError(
+                f"the certificate of lab {self.lab} is valid until "
+                f"{to_rfc3339(self.trust.not_after)}; asked for was {to_rfc3339(expires_at)}",
+                "Bring the lab up again: that makes another certificate.",
             )
         return self.model_copy(update={"expires_at": expires_at, "notices": []})
 

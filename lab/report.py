@@ -80,6 +80,8 @@ class LabReport(BaseModel):
     lab: str
     target: str
     endpoint: str | None = None
+    #: The authority of the gateway's certificate, PEM.
+    ca: str | None = None
     image: str | None = None
     image_built: bool = False
     base_image: str | None = None

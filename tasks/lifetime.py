@@ -57,6 +57,8 @@ def schedule_end(
         deployer=checked.deployer,
         key_version=known.key_version if known else 1,
     ).moved_to(expires_at, settings.longest_life)
+    # Not before: this up sees to it that the certificate lasts.
+    wanted.trust = known.trust if known else None
     # A live lab's own stop moves before its end does: it must not come during this up.
     open_cloud(settings).move_stop(spec.lab, expires_at + settings.stop_grace)
     write_record(wanted, settings, checked.place)

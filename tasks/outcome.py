@@ -12,6 +12,7 @@ from prefect.futures import PrefectFuture, wait
 from lab.adapters.lease import LabHeldError
 from lab.cost import load_prices
 from lab.durations import now
+from lab.endpoint import Endpoint
 from lab.errors import InterruptedWorkError, LabError, PermanentError
 from lab.lifecycle import ModelNote
 from lab.plan import ImagePlan, Place
@@ -65,9 +66,9 @@ class UpOutcome:
         self._report.image_built = built
         self._report.base_image = f"{image.base_source}: {image.base_reference}"
 
-    def endpoint_is(self, endpoint: str) -> None:
+    def endpoint_is(self, endpoint: Endpoint) -> None:
         """The gateway is ready at ``endpoint``."""
-        self._report.endpoint = endpoint
+        self._report.endpoint, self._report.ca = endpoint.url, endpoint.ca
 
     def models_said(self, results: list[ModelResult]) -> None:
         """Every model was asked. Raises PermanentError, naming them, if any failed."""

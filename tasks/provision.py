@@ -11,12 +11,14 @@ from pydantic import BaseModel, ConfigDict
 
 from lab import names
 from lab.adapters.terraform import TerraformRoot
+from lab.certificate import Trust
 from lab.durations import to_rfc3339
 from lab.plan import Checked, ImagePlan, Place
 from lab.record import LabRecord
 from lab.render import terraform_models
 from lab.settings import ROOT, Settings
 from lab.spec import LabSpec
+from tasks.certificate import certify
 from tasks.cloud import open_cloud
 from tasks.stages import run_log, stage
 
@@ -35,6 +37,7 @@ class Provisioned(BaseModel):
     task_definition_arn: str
     log_group_name: str
     secret_name: str
+    trust: Trust
 
 
 @stage("foundation", run_name="foundation-{place.region}")
@@ -69,8 +72,12 @@ def provision_lab(
         "key_version": record.key_version,
         "stop_grace_minutes": math.ceil(settings.stop_grace.total_seconds() / 60),
     }
-    outputs = lab_root(spec.lab, settings, checked.place).up(variables)
-    return Provisioned.model_validate(outputs)
+    certificate = certify(spec.lab, settings, checked.place)
+    outputs = lab_root(spec.lab, settings, checked.place).up(
+        {**variables, "tls_version": certificate.trust.version},
+        secrets={"tls_pem": certificate.pem},
+    )
+    return Provisioned.model_validate({**outputs, "trust": certificate.trust})
 
 
 def apply_firewall(record: LabRecord, settings: Settings, place: Place) -> None:
@@ -156,4 +163,6 @@ def _any_valid_variables(lab: str, place: Place) -> dict[str, Any]:
         "repository_arn": place.repository_arn,
         "models": {"none": {"model_id": "none.none"}},
         "expires_at": to_rfc3339(end),
+        "tls_pem": "PRIVATE KEY----- -----BEGIN CERTIFICATE-----",
+        "tls_version": 1,
     }

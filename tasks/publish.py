@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from lab import names
 from lab.adapters.sweep import Leftover
 from lab.cost import CostReport, cost_rows, cost_words
 from lab.durations import to_rfc3339
+from lab.endpoint import Endpoint, call_with_curl, call_with_python
 from lab.image import SBOM_PATH
 from lab.report import ImageScan, LabReport, noted_rows, stage_chart, write_report
 from lab.settings import Settings
@@ -59,7 +61,7 @@ class LiveLab(BaseModel):
 
     lab: str
     owner: str
-    endpoint: str | None
+    endpoint: Endpoint | None
     ready: bool
     created_at: datetime
     expires_at: datetime
@@ -99,7 +101,7 @@ def publish_live(live: LiveLab) -> None:
 
 | | |
 |---|---|
-| Base URL | `{f"{live.endpoint}/v1" if live.endpoint else "-"}` |
+| Base URL | `{f"{live.endpoint.url}/v1" if live.endpoint else "-"}` |
 | Models | {models} |
 | Open to | {firewall} |
 | Ends | {to_rfc3339(live.expires_at)} (in {live.left}) |
@@ -169,16 +171,19 @@ def _endpoint_text(report: LabReport) -> str:
             f"It will be destroyed at {end}.\n"
         )
     answered = sum(m.verdict == "ok" for m in report.models)
+    endpoint = Endpoint(
+        url=report.endpoint or "", tls_name=names.tls_name(report.lab), ca=report.ca or ""
+    )
     return f"""# Lab {report.lab}
 
 | | |
 |---|---|
-| Base URL | `{report.endpoint}/v1` |
+| Base URL | `{endpoint.url}/v1` |
 | Models | {answered} of {len(report.models)} answered |
 | Ends | {end} |
 {_cost_lines(report.cost) if report.cost else ""}
 {_choices(report.cost) if report.cost else ""}
-{_how_to_call(report.lab, report.endpoint, [m.alias for m in report.models])}
+{_how_to_call(report.lab, endpoint, [m.alias for m in report.models])}
 Image:
 
 ```text
@@ -212,26 +217,28 @@ sha256 {scan.sbom.sha256}
 """
 
 
-def _how_to_call(lab: str, endpoint: str | None, models: list[str]) -> str:
+def _how_to_call(lab: str, endpoint: Endpoint, models: list[str]) -> str:
     alias = models[0] if models else "MODEL"
+    variables = "\n".join(
+        f"export {name}={shlex.quote(value)}"
+        for name, value in endpoint.variables("ca.pem").items()
+    )
     return f"""
-The key is in Secrets Manager as `{names.key_secret(lab)}`.
+`make env LAB={lab}` prints the environment that the calls below need. Without this project: put the
+key, which is in Secrets Manager as `{names.key_secret(lab)}`, into `OPENAI_API_KEY`, and
 
 ```bash
-curl {endpoint}/v1/chat/completions \\
-  -H "Authorization: Bearer $OPENAI_API_KEY" -H "Content-Type: application/json" \\
-  -d '{{"model": "{alias}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+{variables}
+cat > ca.pem <<'CA'
+{endpoint.ca.strip()}
+CA
 ```
+
+```bash
+{call_with_curl(alias)}```
 
 ```python
-from openai import OpenAI
-
-client = OpenAI(base_url="{endpoint}/v1")  # the key comes from OPENAI_API_KEY
-answer = client.chat.completions.create(
-    model="{alias}", messages=[{{"role": "user", "content": "Hello"}}]
-)
-print(answer.choices[0].message.content)
-```
+{call_with_python(alias)}```
 """
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from lab import names
 from lab.adapters.aws import Cloud, Rollout, RunningTask
 from lab.adapters.gateway import await_ready
+from lab.endpoint import Endpoint
 from lab.errors import DeadlineError, LabError, PermanentError
 from lab.plan import ImagePlan
 from lab.settings import Settings
@@ -19,11 +20,11 @@ from tasks.stages import run_log, stage
 
 
 class RolledOut(BaseModel):
-    """Where the gateway answers, and the digest of the image that it runs."""
+    """Where the gateway answers, how to know it, and the digest of the image that it runs."""
 
     model_config = ConfigDict(frozen=True)
 
-    endpoint: str
+    endpoint: Endpoint
     image_digest: str | None
 
 
@@ -58,14 +59,14 @@ def roll_out(
             deadline=settings.rollout_deadline.total_seconds(),
             log=log,
         )
-    endpoint = names.endpoint_of(task.address)
+    endpoint = Endpoint.of(lab, task.address, made.trust.ca)
     log(f"task {task.arn.rsplit('/', 1)[-1]} runs at {task.address}")
     if image and digest:
         check_digests(cloud, rollout, task, image, digest)
         log(f"it runs the image that was pushed, {digest}, as ECS and the registry say")
     with _abandoned_on_failure(cloud, rollout, lab):
-        _await_gateway(cloud, rollout, task, endpoint, settings, made.log_group_name)
-    log(f"the gateway is ready at {endpoint}")
+        _await_gateway(cloud, rollout, task, endpoint, settings, made)
+    log(f"the gateway is ready at {endpoint.url}")
     return RolledOut(endpoint=endpoint, image_digest=task.image_digest)
 
 
@@ -123,17 +124,18 @@ def _await_gateway(
     cloud: Cloud,
     rollout: Rollout,
     task: RunningTask,
-    endpoint: str,
+    endpoint: Endpoint,
     settings: Settings,
-    log_group: str,
+    made: Provisioned,
 ) -> None:
     try:
         await_ready(
             endpoint,
+            cloud.gateway_key(made.secret_name),
             deadline=settings.readiness_deadline.total_seconds(),
             log=run_log(),
-            alive=lambda: cloud.raise_if_failed(rollout, log_group),
+            alive=lambda: cloud.raise_if_failed(rollout, made.log_group_name),
         )
     except DeadlineError as error:
-        words = cloud.last_words(log_group, task.arn)
+        words = cloud.last_words(made.log_group_name, task.arn)
         raise DeadlineError(error.message + words, error.hint) from error

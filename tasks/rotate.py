@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from lab import names
 from lab.adapters.gateway import list_models, open_client, refuses_key
+from lab.endpoint import Endpoint
 from lab.errors import LabError, PermanentError
 from lab.plan import Place
 from lab.record import LabRecord
@@ -27,6 +28,10 @@ def make_new_key(lab: str, settings: Settings, place: Place) -> Provisioned:
     """
     cloud = open_cloud(settings)
     record = known_record(lab, settings, place)
+    if record.trust is None:
+        raise PermanentError(
+            f"lab {lab} has no certificate on record", "Bring it up again with lab-up."
+        )
     name, secret = names.resource_name(lab), names.key_secret(lab)
     service = cloud.service(name, name)
     if service is None or cloud.running_task(name, name) is None:
@@ -46,12 +51,13 @@ def make_new_key(lab: str, settings: Settings, place: Place) -> Provisioned:
         task_definition_arn=service["taskDefinition"],
         log_group_name=names.log_group(lab),
         secret_name=secret,
+        trust=record.trust,
     )
 
 
 @stage("check keys", run_name="check-keys-{lab}")
-def check_keys(lab: str, settings: Settings, endpoint: str, secret: str) -> None:
-    """The gateway at ``endpoint`` answers to the new key, and refuses the one before it.
+def check_keys(lab: str, settings: Settings, endpoint: Endpoint, secret: str) -> None:
+    """The gateway at ``endpoint`` answers to the new key, and to the one before it with 401.
 
     Raises PermanentError otherwise.
     """

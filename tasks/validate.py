@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lab.adapters.gateway import ask_model, list_models, open_client
+from lab.endpoint import Endpoint
 from lab.errors import PermanentError
 from lab.render import ValidationCase
 from lab.report import ModelResult, Verdict
@@ -13,7 +14,7 @@ from tasks.stages import run_log, stage
 
 @stage("validate", run_name="list-models-{lab}")
 def check_model_list(
-    lab: str, settings: Settings, endpoint: str, secret: str, cases: list[ValidationCase]
+    lab: str, settings: Settings, endpoint: Endpoint, secret: str, cases: list[ValidationCase]
 ) -> None:
     """Raise PermanentError unless the gateway lists exactly the lab's models."""
     with open_client(endpoint, open_cloud(settings).gateway_key(secret)) as client:
@@ -29,7 +30,7 @@ def check_model_list(
 
 @stage("validate", run_name="validate-{case.alias}")
 def validate_model(
-    settings: Settings, endpoint: str, secret: str, case: ValidationCase
+    settings: Settings, endpoint: Endpoint, secret: str, case: ValidationCase
 ) -> ModelResult:
     """What the model of ``case`` answered, whole and streamed."""
     with open_client(endpoint, open_cloud(settings).gateway_key(secret)) as client:

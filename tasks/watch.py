@@ -11,10 +11,11 @@ from prefect.variables import Variable
 
 from lab import names
 from lab.adapters.address import find_address
-from lab.adapters.gateway import is_ready
+from lab.adapters.gateway import why_not_ready
 from lab.cost import load_prices
 from lab.durations import format_duration, to_rfc3339
-from lab.errors import LabError
+from lab.endpoint import Endpoint
+from lab.errors import LabError, PermanentError
 from lab.plan import Place
 from lab.record import LabRecord
 from lab.settings import Settings
@@ -44,7 +45,7 @@ def watch_lab(seen: LabSeen, settings: Settings, place: Place, at: datetime) -> 
 
 
 def _look(seen: LabSeen, record: LabRecord, settings: Settings, at: datetime) -> LiveLab:
-    endpoint = names.endpoint_of(seen.task.address) if seen.task else None
+    endpoint = _endpoint(seen, record)
     prices = load_prices(settings.prices_path)
     allowed = open_cloud(settings).allowed_cidrs(seen.lab)
     deployer = _deployer(settings)
@@ -52,7 +53,7 @@ def _look(seen: LabSeen, record: LabRecord, settings: Settings, at: datetime) ->
         lab=seen.lab,
         owner=record.owner,
         endpoint=endpoint,
-        ready=bool(endpoint and is_ready(endpoint)),
+        ready=bool(endpoint and _is_ready(endpoint, settings, seen.lab)),
         created_at=record.created_at,
         expires_at=record.expires_at,
         left=format_duration(record.expires_at - at),
@@ -64,6 +65,24 @@ def _look(seen: LabSeen, record: LabRecord, settings: Settings, at: datetime) ->
         cost=prices.report(record, at),
         deployer_rule=record.deployer,
     )
+
+
+def _endpoint(seen: LabSeen, record: LabRecord) -> Endpoint | None:
+    """Where the lab answers; a lab that nobody can know by its certificate answers nowhere."""
+    if seen.task is None or record.trust is None:
+        return None
+    return Endpoint.of(seen.lab, seen.task.address, record.trust.ca)
+
+
+def _is_ready(endpoint: Endpoint, settings: Settings, lab: str) -> bool:
+    try:
+        key = open_cloud(settings).gateway_key(names.key_secret(lab))
+        why_not = why_not_ready(endpoint, key)
+    except PermanentError as error:
+        why_not = error.message
+    if why_not:
+        run_log()(f"lab {lab} is not ready: {why_not}")
+    return why_not is None
 
 
 def _deployer(settings: Settings) -> str | None:
@@ -79,7 +98,7 @@ def _deployer(settings: Settings) -> str | None:
 def _tell_changes(live: LiveLab) -> None:
     """Emit an event for the endpoint and readiness if they differ from what was last seen."""
     now_seen = {
-        "endpoint": live.endpoint,
+        "endpoint": live.endpoint.url if live.endpoint else None,
         "ready": live.ready,
         "deployer_allowed": live.deployer_allowed,
         "ending_models": live.ending,
@@ -89,7 +108,7 @@ def _tell_changes(live: LiveLab) -> None:
     if before == now_seen:
         return
     Variable.set(variable, now_seen, overwrite=True)
-    Variable.set(names.variable(live.lab, "endpoint"), live.endpoint or "", overwrite=True)
+    Variable.set(names.variable(live.lab, "endpoint"), now_seen["endpoint"] or "", overwrite=True)
     if not before:
         return
     changed = {k: v for k, v in now_seen.items() if before.get(k) != v}

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shlex
 import sys
+from pathlib import Path
 
 import boto3
 
+from lab import names
 from lab.adapters.aws import Cloud
+from lab.certificate import Trust
+from lab.endpoint import Endpoint
 from lab.errors import PermanentError
-from lab.names import check_lab_name, endpoint_of, key_secret, resource_name
+from lab.record import LabRecord
 from lab.settings import read_settings
 from workstation.targets import LOCAL_CREDENTIALS, environment_of
 
@@ -17,21 +21,43 @@ from workstation.targets import LOCAL_CREDENTIALS, environment_of
 def print_environment(lab: str, target: str) -> int:
     """Write ``export`` lines for ``eval`` to stdout; PermanentError if the lab is not up.
 
-    The address is the one of the task that serves now: Spot may have replaced an earlier one.
+    The address is the one of the task that serves now: Spot may have replaced an earlier one. The
+    authority to trust is that of the lab's record, written to ``labs/NAME/ca.pem``.
     """
-    check_lab_name(lab)
+    names.check_lab_name(lab)
     with environment_of(target, LOCAL_CREDENTIALS if target == "local" else {}):
         settings = read_settings()
         cloud = Cloud(boto3.Session(region_name=settings.region))
-        name = resource_name(lab)
+        name = names.resource_name(lab)
         task = cloud.running_task(name, name) if cloud.service(name, name) else None
         if task is None:
             raise PermanentError(
                 f"lab {lab} is not up on {target}",
                 f"Bring it up: ./demo.sh --lab {lab} --target {target}",
             )
-        key = cloud.gateway_key(key_secret(lab))
-    values = {"OPENAI_BASE_URL": f"{endpoint_of(task.address)}/v1", "OPENAI_API_KEY": key}
-    for variable, value in values.items():
+        trust = _trust(cloud, lab)
+        key = cloud.gateway_key(names.key_secret(lab))
+        ca_file = _write_ca(settings.lab_home(lab), trust.ca)
+    values = Endpoint.of(lab, task.address, trust.ca).variables(str(ca_file))
+    for variable, value in {**values, "OPENAI_API_KEY": key}.items():
         sys.stdout.write(f"export {variable}={shlex.quote(value)}\n")
     return 0
+
+
+def _trust(cloud: Cloud, lab: str) -> Trust:
+    account, _ = cloud.account()
+    bucket = names.state_bucket(account, cloud.region)
+    found = cloud.get_record(bucket, names.lab_record_key(lab))
+    trust = LabRecord.model_validate(found).trust if found else None
+    if trust is None:
+        raise PermanentError(f"lab {lab} has no certificate on record", "Bring it up again.")
+    return trust
+
+
+def _write_ca(folder: Path, ca: str) -> Path:
+    """Write the file whole: another shell may be reading it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, draft = folder / "ca.pem", folder / ".ca.pem"
+    draft.write_text(ca, encoding="utf-8")
+    draft.replace(path)
+    return path.resolve()

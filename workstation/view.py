@@ -5,7 +5,6 @@ On a terminal the table redraws itself; elsewhere (a log file, CI) each change i
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +17,7 @@ from rich.text import Text
 
 from lab.cost import CostReport, cost_rows, cost_words
 from lab.durations import format_duration, now
+from lab.endpoint import call_with_curl, call_with_python
 from lab.report import LabReport, Verdict, model_rows
 from lab.stages import account
 from workstation.prefect import Api
@@ -192,18 +192,9 @@ def _cost_table(cost: CostReport) -> Group:
 
 def _usage(report: LabReport) -> Panel:
     alias = report.models[0].alias
-    question = json.dumps(
-        {"model": alias, "messages": [{"role": "user", "content": "Hello"}]}, ensure_ascii=False
-    )
     text = f"""eval "$(LAB={report.lab} LAB_TARGET={report.target} make -s env)"
 
-curl "$OPENAI_BASE_URL/chat/completions" -H "Authorization: Bearer $OPENAI_API_KEY" \\
-  -H "Content-Type: application/json" -d '{question}'
-
+{call_with_curl(alias)}
 python3 - <<'PYTHON'
-from openai import OpenAI
-answer = OpenAI().chat.completions.create(
-    model="{alias}", messages=[{{"role": "user", "content": "Hello"}}])
-print(answer.choices[0].message.content)
-PYTHON"""
+{call_with_python(alias)}PYTHON"""
     return Panel(Text(text), title=f"{report.endpoint}/v1", title_align="left", expand=False)

@@ -12,11 +12,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
+from bench.containers import LAB
 from bench.context import Bench
 from bench.harness import Aim, Row, Series, single
 from bench.seed_sequence import ask_in_turn
 from bench.stubs import SLOW, stub
+from lab import names
+from lab.certificate import make_certificate
+from lab.durations import now
+from lab.endpoint import Endpoint
 from lab.errors import PermanentError
 from lab.settings import ROOT
 from workstation.prefect import prefect_environment
@@ -38,10 +44,14 @@ def _ours(number: int) -> Callable[[Bench], float]:
         secretsmanager = bench.stack.cloud.client("secretsmanager")
         key = f"sk-{secrets.token_urlsafe(24)}"
         secretsmanager.create_secret(Name=SECRET, SecretString=key)
+        at = now()
+        shown = make_certificate(names.tls_name(LAB), at, at + timedelta(hours=1))
         try:
-            with stub(delay=DELAY) as url:
+            with stub(delay=DELAY, pem=shown.pem) as url:
+                where = Endpoint(url=url, tls_name=names.tls_name(LAB), ca=shown.trust.ca)
+                arguments = [where.model_dump_json(), SECRET, *models(number)]
                 done = subprocess.run(
-                    [sys.executable, "-m", "bench.validation_run", url, SECRET, *models(number)],
+                    [sys.executable, "-m", "bench.validation_run", *arguments],
                     cwd=ROOT,
                     env=prefect_environment(),
                     capture_output=True,

@@ -501,6 +501,29 @@ class Cloud:
             (v["CreatedDate"] for v in versions if "AWSCURRENT" in v.get("VersionStages", [])), None
         )
 
+    def find_secret(self, secret: str) -> str | None:
+        """The secret's value, ``None`` where it or its value is missing. Never to be logged."""
+        with told(f"reading the secret {secret}"):
+            try:
+                return self._secrets.get_secret_value(SecretId=secret)["SecretString"]
+            except self._secrets.exceptions.ResourceNotFoundException:
+                return None
+
+    def keep_secret(self, secret: str) -> bool:
+        """Take ``secret`` back if it waits for its deletion; True if it did.
+
+        Until then it can neither be read nor be made anew under its name.
+        """
+        with told(f"looking for the secret {secret}"):
+            try:
+                found = self._secrets.describe_secret(SecretId=secret)
+            except self._secrets.exceptions.ResourceNotFoundException:
+                return False
+            if "DeletedDate" not in found:
+                return False
+            self._secrets.restore_secret(SecretId=secret)
+        return True
+
     def service(self, cluster: str, service: str) -> ServiceTypeDef | None:
         """The ECS service, or ``None`` where it does not exist or is being deleted."""
         with told(f"describing the service {service}"):

@@ -1,20 +1,22 @@
 """The gateway as its callers see it: ready or not, which models it has, how each answers.
 
 All through the ``openai`` client, because that is what applications use. The key is an argument
-of every call and goes into no message.
+of every call and goes into no message; it is sent only to who proves to be the lab's gateway.
 """
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from typing import Any
 
 import httpx
 import openai
-from openai import OpenAI
+from openai import DefaultHttpxClient, OpenAI
 from openai.types.chat import ChatCompletionChunk
 
+from lab.endpoint import Endpoint
 from lab.errors import PermanentError, TransientError
 from lab.render import ValidationCase
 from lab.report import ModelResult, Verdict
@@ -31,8 +33,13 @@ class BadAnswerError(PermanentError):
     """A model answered, but not with what OpenAI's API promises."""
 
 
+class CertificateError(PermanentError):
+    """Whoever answers there is not the lab's gateway, or cannot prove it; nothing was sent."""
+
+
 def await_ready(
-    endpoint: str,
+    endpoint: Endpoint,
+    key: str,
     *,
     deadline: float,
     log: Callable[[str], None],
@@ -40,27 +47,23 @@ def await_ready(
 ) -> None:
     """Wait until the gateway at ``endpoint`` says that it is ready to serve.
 
-    ``alive`` is called between tries and raises when the gateway can no longer come.
+    ``alive`` is called between tries and raises when the gateway can no longer come. Raises
+    CertificateError at once if something else answers there, PermanentError if it refuses the key.
     """
     last = "no answer yet"
 
-    with httpx.Client(timeout=5.0) as client:
+    with httpx.Client(timeout=5.0, headers=_with(key), **pinned(endpoint)) as client:
 
         def check() -> bool | None:
             nonlocal last
-            try:
-                response = client.get(f"{endpoint}/health/readiness")
-            except httpx.HTTPError as error:
-                last = f"{type(error).__name__}: {error}"
-            else:
-                if response.status_code == httpx.codes.OK:
-                    return True
-                last = f"HTTP {response.status_code}"
+            last = _not_ready(client, endpoint) or ""
+            if not last:
+                return True
             alive()
             return None
 
         wait_for(
-            f"the gateway's readiness at {endpoint}",
+            f"the gateway's readiness at {endpoint.url}",
             check,
             deadline=deadline,
             log=lambda text: log(f"{text}: {last}"),
@@ -68,16 +71,95 @@ def await_ready(
         )
 
 
-def is_ready(endpoint: str) -> bool:
-    """Whether the gateway at ``endpoint`` says, now, that it is ready to serve."""
-    with suppress(httpx.HTTPError):
-        return httpx.get(f"{endpoint}/health/readiness", timeout=3.0).status_code == 200
-    return False
+def why_not_ready(endpoint: Endpoint, key: str) -> str | None:
+    """Why the gateway at ``endpoint`` is not ready to serve now; ``None`` if it is."""
+    with httpx.Client(timeout=3.0, headers=_with(key), **pinned(endpoint)) as client:
+        try:
+            return _not_ready(client, endpoint)
+        except PermanentError as error:
+            return error.message
 
 
-def open_client(endpoint: str, key: str) -> OpenAI:
-    """An OpenAI client for the gateway; it retries twice what is worth retrying."""
-    return OpenAI(base_url=f"{endpoint}/v1", api_key=key, timeout=ANSWER_TIMEOUT, max_retries=2)
+def _not_ready(client: httpx.Client, endpoint: Endpoint) -> str | None:
+    try:
+        status = client.get(f"{endpoint.url}/health/readiness").status_code
+    except httpx.HTTPError as error:
+        refused = _certificate_error(error, endpoint.url)
+        if refused:
+            raise refused from None
+        return f"{type(error).__name__}: {error}"
+    if status == httpx.codes.UNAUTHORIZED:
+        raise PermanentError(
+            f"the gateway at {endpoint.url} refuses the lab's key",
+            "A task reads the key when it starts: bring the lab up again.",
+        )
+    return None if status == httpx.codes.OK else f"HTTP {status}"
+
+
+def open_client(endpoint: Endpoint, key: str) -> OpenAI:
+    """An OpenAI client for the gateway; it retries twice what is worth retrying.
+
+    It speaks to nobody but the holder of the lab's certificate.
+    """
+    return OpenAI(
+        base_url=f"{endpoint.url}/v1",
+        api_key=key,
+        timeout=ANSWER_TIMEOUT,
+        max_retries=2,
+        http_client=DefaultHttpxClient(**pinned(endpoint)),
+    )
+
+
+def _with(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def pinned(endpoint: Endpoint) -> dict[str, Any]:
+    """Options of an httpx client that trusts the lab's authority alone, and only by its name."""
+    # Strictly, as newer Pythons do by default.
+    context = ssl.create_default_context(cadata=endpoint.ca)
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+
+    def name_it(request: Any) -> None:
+        request.extensions["sni_hostname"] = endpoint.tls_name
+
+    return {"verify": context, "event_hooks": {"request": [name_it]}}
+
+
+#: OpenSSL's X509_V_ERR_... codes, and what each means here.
+_EXPIRED, _NOT_YET_VALID = 10, 9
+_OTHER_NAME = {62, 64}
+_OTHER_AUTHORITY = {18, 19, 20, 21}
+#: What OpenSSL says of an answer that is not TLS.
+_NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"}
+
+
+def _certificate_error(error: BaseException, url: str) -> CertificateError | None:
+    """What ``error`` says of who answers at ``url``; ``None`` if it says nothing of that."""
+    cause = _ssl_error(error)
+    up_again = "Bring the lab up again: that makes another certificate."
+    other = "Another lab may have the address now: `make env` asks for the present one."
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        shown = f"the certificate of the gateway at {url}"
+        code = cause.verify_code
+        if code == _EXPIRED:
+            return CertificateError(f"{shown} has expired", up_again)
+        if code == _NOT_YET_VALID:
+            return CertificateError(f"{shown} is not valid yet", "Look at this machine's clock.")
+        if code in _OTHER_NAME:
+            return CertificateError(f"{shown} is another gateway's: {cause.verify_message}", other)
+        if code in _OTHER_AUTHORITY:
+            return CertificateError(f"{shown} is not from the lab's own authority", other)
+        return CertificateError(f"{shown} is refused: {cause.verify_message}", up_again)
+    if cause is not None and cause.reason in _NO_TLS:
+        return CertificateError(f"what answers at {url} does not speak TLS", other)
+    return None
+
+
+def _ssl_error(error: BaseException | None) -> ssl.SSLError | None:
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def list_models(client: OpenAI) -> list[str]:
@@ -85,6 +167,9 @@ def list_models(client: OpenAI) -> list[str]:
     try:
         return [model.id for model in client.models.list()]
     except (openai.APIConnectionError, openai.InternalServerError) as error:
+        refused = _certificate_error(error, str(client.base_url))
+        if refused:
+            raise refused from None
         # Not `from error`: a log shows causes too, and a gateway may repeat the key it refuses.
         said = _first_words(error, client.api_key)
         raise TransientError(f"the gateway did not list its models: {said}") from None
@@ -109,6 +194,9 @@ def refuses_key(client: OpenAI) -> bool:
         said = _first_words(error, client.api_key)
         raise PermanentError(f"the gateway did not refuse a key: {said}") from None
     except (openai.APIConnectionError, openai.InternalServerError) as error:
+        refused = _certificate_error(error, str(client.base_url))
+        if refused:
+            raise refused from None
         said = _first_words(error, client.api_key)
         raise TransientError(f"the gateway did not say whether it takes a key: {said}") from None
     except openai.OpenAIError as error:
@@ -134,9 +222,9 @@ def ask_model(client: OpenAI, case: ValidationCase) -> ModelResult:
             update={"first_token_ms": first, "total_ms": total, "streamed": True}
         )
     except (openai.OpenAIError, BadAnswerError, httpx.HTTPError, *_OF_ANOTHER_FORM) as error:
-        return result.model_copy(
-            update={"verdict": _verdict(error), "error": _first_words(error, client.api_key)}
-        )
+        refused = _certificate_error(error, str(client.base_url))
+        said = refused.message if refused else _first_words(error, client.api_key)
+        return result.model_copy(update={"verdict": _verdict(error), "error": said})
 
 
 def _ask_whole(client: OpenAI, case: ValidationCase) -> tuple[int, int]:

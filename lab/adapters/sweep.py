@@ -200,7 +200,7 @@ class Sweeper:
 
     def _secrets(self, lab: str | None) -> Iterator[Leftover]:
         secrets = self._cloud.client("secretsmanager")
-        prefix = names.key_secret(lab) if lab else f"{names.PROJECT}-"
+        prefix = f"{names.resource_name(lab)}/" if lab else f"{names.PROJECT}-"
         pages = secrets.get_paginator("list_secrets").paginate(
             Filters=[{"Key": "name", "Values": [prefix]}]
         )

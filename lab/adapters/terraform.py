@@ -188,17 +188,30 @@ class TerraformRoot(Terraform):  # type: ignore[misc]
         self._deadline, self._log = deadline, log
         self._diagnostics: list[str] = []
         self._outputs: dict[str, Any] = {}
+        self._secrets: dict[str, str] = {}
         self._hearing = threading.Lock()
 
-    def up(self, variables: Mapping[str, Any], only: Sequence[str] = ()) -> dict[str, Any]:
+    def up(
+        self,
+        variables: Mapping[str, Any],
+        only: Sequence[str] = (),
+        *,
+        secrets: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
         """Make the cloud equal to the module with ``variables``; return the outputs' values.
 
         ``only`` names resources: then nothing is changed but these and what they are made from.
-        May be called again, also after an interruption. Raises TerraformError.
+        ``secrets`` are variables too, and reach Terraform through its environment: no file and no
+        argument holds them. May be called again, also after an interruption. Raises
+        TerraformError.
         """
         self._prepare()
         self._outputs = {}
-        self._change("apply", variables, only)
+        self._secrets = {f"TF_VAR_{name}": value for name, value in (secrets or {}).items()}
+        try:
+            self._change("apply", variables, only)
+        finally:
+            self._secrets = {}
         return dict(self._outputs)
 
     def down(self, variables: Mapping[str, Any]) -> None:
@@ -258,7 +271,7 @@ class TerraformRoot(Terraform):  # type: ignore[misc]
         done = run_child(
             argv,
             cwd=self._module,
-            env=self._environment,
+            env={**self._environment, **self._secrets},
             deadline=self._deadline.total_seconds(),
             on_stdout=self._hear,
             on_stderr=lambda line: self._log(f"terraform: {line}") if line.strip() else None,

@@ -1,5 +1,13 @@
 locals {
   container_name = "gateway"
+
+  gateway_environment = {
+    PORT             = tostring(var.gateway_port)
+    GATEWAY_TLS_NAME = "${local.name}.internal"
+
+    # Read by nobody: a new certificate is a new revision, so that the rollout restarts the task.
+    GATEWAY_TLS_VERSION = tostring(var.tls_version)
+  }
 }
 
 resource "aws_cloudwatch_log_group" "this" {
@@ -56,12 +64,22 @@ resource "aws_ecs_task_definition" "this" {
       protocol      = "tcp"
     }]
 
-    environment = [for k, v in var.container_environment : { name = k, value = v }]
-    secrets     = [{ name = "LITELLM_MASTER_KEY", valueFrom = aws_secretsmanager_secret.this.arn }]
+    environment = [
+      for k, v in merge(var.container_environment, local.gateway_environment) :
+      { name = k, value = v }
+    ]
+    secrets = [
+      { name = "LITELLM_MASTER_KEY", valueFrom = aws_secretsmanager_secret.this.arn },
+      { name = "GATEWAY_TLS_PEM", valueFrom = aws_secretsmanager_secret.tls.arn },
+    ]
+
+    # The image's own user, named here too: another image must not make it root.
+    user                   = "65532:65532"
+    readonlyRootFilesystem = true
 
     healthCheck = {
       # The image has neither curl nor a reason for it.
-      command     = ["CMD", "python3", "/opt/gateway/healthcheck.py"]
+      command     = ["CMD", "python3", "-I", "/opt/gateway/healthcheck.py"]
       interval    = 10
       timeout     = 5
       retries     = 3
@@ -71,7 +89,10 @@ resource "aws_ecs_task_definition" "this" {
     # Spot warns two minutes ahead, which is also the longest that Fargate grants.
     stopTimeout = 120
 
-    linuxParameters = { initProcessEnabled = true }
+    linuxParameters = {
+      initProcessEnabled = true
+      capabilities       = { drop = ["ALL"] }
+    }
 
     logConfiguration = {
       logDriver = "awslogs"
@@ -142,6 +163,7 @@ resource "aws_ecs_service" "this" {
     aws_route_table_association.public,
     aws_scheduler_schedule.stop,
     aws_secretsmanager_secret_version.this,
+    aws_secretsmanager_secret_version.tls,
     aws_vpc_security_group_egress_rule.https,
     aws_vpc_security_group_ingress_rule.gateway,
   ]

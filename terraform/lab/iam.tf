@@ -65,10 +65,10 @@ resource "aws_iam_role_policy" "execution" {
         Resource = [var.repository_arn]
       },
       {
-        Sid      = "ReadKey"
+        Sid      = "ReadSecrets"
         Effect   = "Allow"
         Action   = ["secretsmanager:GetSecretValue"]
-        Resource = [aws_secretsmanager_secret.this.arn]
+        Resource = [aws_secretsmanager_secret.this.arn, aws_secretsmanager_secret.tls.arn]
       },
       {
         Sid    = "WriteLogs"

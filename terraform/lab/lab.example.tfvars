@@ -19,3 +19,6 @@ models = {
     regions              = ["us-east-1", "us-east-2", "us-west-2"]
   }
 }
+
+# Raise it with each new certificate, whose PEM comes in the environment, as TF_VAR_tls_pem.
+tls_version = 1

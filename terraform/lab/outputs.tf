@@ -38,6 +38,11 @@ output "secret_name" {
   value       = aws_secretsmanager_secret.this.name
 }
 
+output "tls_name" {
+  description = "Name in the gateway's certificate, which callers must ask for."
+  value       = local.gateway_environment.GATEWAY_TLS_NAME
+}
+
 output "vpc_id" {
   description = "ID of the lab's VPC."
   value       = aws_vpc.this.id

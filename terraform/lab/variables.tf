@@ -30,6 +30,8 @@ locals {
     "^(24[0-9]|25[0-5])\\.",                            # reserved
   ])
 
+  own_environment = ["GATEWAY_TLS_NAME", "GATEWAY_TLS_PEM", "GATEWAY_TLS_VERSION", "LITELLM_MASTER_KEY", "PORT"]
+
   bedrock_id = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)*$"
 }
 
@@ -252,8 +254,8 @@ variable "container_environment" {
   }
 
   validation {
-    condition     = !contains(keys(var.container_environment), "LITELLM_MASTER_KEY")
-    error_message = "container_environment may not set LITELLM_MASTER_KEY: the key comes from Secrets Manager."
+    condition     = length(setintersection(keys(var.container_environment), local.own_environment)) == 0
+    error_message = "container_environment may not set ${join(", ", setintersection(keys(var.container_environment), local.own_environment))}: the lab sets it itself, secrets from Secrets Manager."
   }
 }
 
@@ -281,5 +283,29 @@ variable "key_version" {
   validation {
     condition     = var.key_version >= 1 && floor(var.key_version) == var.key_version
     error_message = "key_version ${var.key_version} is not allowed: a whole number from 1."
+  }
+}
+
+variable "tls_pem" {
+  description = "The gateway's private key, its certificate for gateway-lab-<lab>.internal and the authority that signed it, as one PEM. Give it in the environment, as TF_VAR_tls_pem: it is kept nowhere but in Secrets Manager."
+  type        = string
+  sensitive   = true
+  ephemeral   = true
+  nullable    = false
+
+  validation {
+    condition     = strcontains(var.tls_pem, "PRIVATE KEY-----") && strcontains(var.tls_pem, "-----BEGIN CERTIFICATE-----")
+    error_message = "tls_pem is not allowed: one PEM with a private key and its certificates."
+  }
+}
+
+variable "tls_version" {
+  description = "Raise it to have another tls_pem written; tasks read it when they start."
+  type        = number
+  nullable    = false
+
+  validation {
+    condition     = var.tls_version >= 1 && floor(var.tls_version) == var.tls_version
+    error_message = "tls_version ${var.tls_version} is not allowed: a whole number from 1."
   }
 }

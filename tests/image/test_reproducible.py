@@ -6,12 +6,10 @@ compared with the image that this machine has under the tag already, or else wit
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import stat
-import sys
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,87 +18,12 @@ from typing import IO, Any
 
 import docker
 import pytest
-from docker.errors import ImageNotFound
 from packaging.utils import canonicalize_name
 
 from lab import image as recipe
-from lab.adapters.base_image import PUBLIC_PYTHON, BaseImage, ensure_base_image, read_contents
-from lab.adapters.wheels import fetch_wheels, read_lock, sha256_of
-from lab.catalog import load_catalog
-from lab.errors import PermanentError
-from lab.render import litellm_config
-from lab.sbom import WheelFile, write_sbom
-from lab.settings import Settings
-from workstation.engine import ensure_engine, stop_engine
-from workstation.localcloud import REGISTRY_HOST, connect
-from workstation.targets import lab_home
+from tests.image.conftest import Inputs, forget
 
-REPOSITORY = "gateway-lab-reproducible"
-ARCHITECTURES = {"amd64": "x86_64", "arm64": "arm64"}
 TOLD_AT_MOST = 20
-
-
-def log(text: str) -> None:
-    sys.stderr.write(f"· {text}\n")
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[docker.DockerClient]:
-    """An engine; one that was started for these tests is stopped again."""
-    try:
-        connect()
-        ran_before = True
-    except PermanentError:
-        ran_before = False
-        ensure_engine(lab_home(), log)
-    yield connect()
-    if not ran_before:
-        stop_engine(lab_home(), log)
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Everything that goes into the image, and its tag."""
-
-    base: BaseImage
-    config: str
-    tag: str
-    wheels: list[Path]
-    sbom: str
-
-    def build(self, engine: docker.DockerClient, name: str, folder: Path) -> str:
-        """Build the image without the engine's cache, from a context of its own; its name."""
-        context = recipe.prepare_context(
-            recipe.GATEWAY, folder, self.wheels, config_text=self.config, sbom_text=self.sbom
-        )
-        arguments = recipe.build_arguments(
-            context, base_reference=self.base.reference, architecture=self.base.architecture
-        )
-        reference = f"{REPOSITORY}:{name}"
-        for event in engine.api.build(tag=reference, nocache=True, decode=True, **arguments):
-            assert "error" not in event, event
-        return reference
-
-
-@pytest.fixture(scope="module")
-def inputs(engine: docker.DockerClient) -> Inputs:
-    architecture = ARCHITECTURES[str(engine.version()["Arch"])]
-    base = ensure_base_image(engine, architecture, public_reference=PUBLIC_PYTHON, log=log)
-    config = litellm_config(load_catalog(Settings().catalog_path).choose(None))
-    tag = recipe.image_tag(
-        recipe.GATEWAY,
-        base_identity=base.identity,
-        architecture=architecture,
-        config_text=config,
-    )
-    wheels = fetch_wheels(recipe.GATEWAY.lock, architecture, lab_home() / "wheels", log)
-    installed = [
-        WheelFile(entry.name, str(entry.version), wheel.name, sha256_of(wheel))
-        for entry, wheel in zip(read_lock(recipe.GATEWAY.lock, architecture), wheels, strict=True)
-        if entry.name != recipe.INSTALLER
-    ]
-    sbom = write_sbom(tag, installed, read_contents(engine, base.reference))
-    return Inputs(base, config, tag, wheels, sbom)
 
 
 @dataclass(frozen=True)
@@ -148,26 +71,19 @@ def read(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> Entry:
 
 @pytest.fixture(scope="module")
 def built(
-    engine: docker.DockerClient, inputs: Inputs, tmp_path_factory: pytest.TempPathFactory
+    engine: docker.DockerClient,
+    inputs: Inputs,
+    image: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[str, str]]:
     """Two images of the same inputs, by name: built at other times, under another umask."""
-    folder = tmp_path_factory.mktemp("contexts")
-    theirs = f"{REGISTRY_HOST}/gateway-lab:{inputs.tag}"
-    try:
-        engine.images.get(theirs)
-        first = theirs
-        log(f"{theirs} is here: one build is enough")
-    except ImageNotFound:
-        first = inputs.build(engine, "first", folder / "first")
     before = os.umask(0o077)
     try:
-        second = inputs.build(engine, "second", folder / "second")
+        second = inputs.build(engine, "second", tmp_path_factory.mktemp("contexts") / "second")
     finally:
         os.umask(before)
-    yield first, second
-    for name in ("first", "second"):
-        with contextlib.suppress(ImageNotFound):
-            engine.images.remove(f"{REPOSITORY}:{name}")
+    yield image, second
+    forget(engine, "second")
 
 
 @pytest.fixture(scope="module")

@@ -27,9 +27,12 @@ from lab.names import (
     GATEWAY_PORT,
     ROLES,
     STOP_SCHEDULE,
+    key_secret,
     repository_name,
     resource_name,
     state_machine,
+    tls_name,
+    tls_secret,
 )
 from lab.plan import Place
 from lab.record import LabRecord
@@ -44,6 +47,7 @@ REFERENCE = TERRAFORM.parent / "bench" / "seed"
 DEADLINE = 300
 
 CANARY = "CanaryKeyThatMustNeverBeWrittenAnywhere123456789"  # pragma: allowlist secret: made up
+PEM = "-----BEGIN PRIVATE KEY-----CanaryPem-----BEGIN CERTIFICATE-----"
 
 
 def run(*arguments: str, cwd: Path, env: dict[str, str], stdin: str | None = None) -> str:
@@ -184,6 +188,7 @@ def lab_copy(tmp_path: Path, terraform_env: dict[str, str], cloud: ThreadingHTTP
         AWS_SECRET_ACCESS_KEY="test",  # pragma: allowlist secret: the stand-in takes any
         AWS_REGION="eu-central-1",
         AWS_EC2_METADATA_DISABLED="true",
+        TF_VAR_tls_pem=PEM,
     )
     run("init", "-input=false", "-lockfile=readonly", cwd=copy, env=terraform_env)
     return copy
@@ -208,6 +213,7 @@ def test_plan_with_the_real_provider(
     assert "GetRandomPassword" in cloud.asked  # type: ignore[attr-defined]
     for where in (said, text, plan_file.read_bytes().decode("latin-1")):
         assert CANARY not in where
+        assert "CanaryPem" not in where
 
     tags = {
         "lab:id": "demo",
@@ -216,7 +222,7 @@ def test_plan_with_the_real_provider(
         "lab:managed-by": "terraform",
     }
     tagged = {address: v["tags_all"] for address, v in resources.items() if "tags_all" in v}
-    assert len(tagged) == 20
+    assert len(tagged) == 21
     assert {"aws_scheduler_schedule_group.this", "aws_sfn_state_machine.stop"} <= set(tagged)
     for address, found in tagged.items():
         assert tags.items() <= found.items(), address
@@ -250,8 +256,12 @@ def test_plan_with_the_real_provider(
         "subnet_ids",
         "task_definition_arn",
         "task_role_arn",
+        "tls_name",
         "vpc_id",
     }
+    assert plan["planned_values"]["outputs"]["tls_name"]["value"] == tls_name("demo")
+    assert resources["aws_secretsmanager_secret.this"]["name"] == key_secret("demo")
+    assert resources["aws_secretsmanager_secret.tls"]["name"] == tls_secret("demo")
 
 
 @pytest.mark.parametrize(

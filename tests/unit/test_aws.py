@@ -255,6 +255,34 @@ def test_registry_login_hides_its_password(stubs: Stubs) -> None:
     assert "pass:word" not in f"{login} {login!r} {[login]}"
 
 
+def test_a_secret_that_is_missing_is_no_error(stubs: Stubs) -> None:
+    """should tell its value, or that there is none, and no failure for the latter"""
+    stubs.says(
+        "secretsmanager",
+        "get_secret_value",
+        {"SecretString": "PEM"},  # pragma: allowlist secret: made up
+        SecretId="s",
+    )
+    stubs.fails("secretsmanager", "get_secret_value", "ResourceNotFoundException")
+    assert stubs.cloud.find_secret("s") == "PEM"
+    assert stubs.cloud.find_secret("s") is None
+    stubs.fails("secretsmanager", "get_secret_value", "AccessDeniedException")
+    with pytest.raises(PermanentError, match="AccessDenied"):
+        stubs.cloud.find_secret("s")
+
+
+def test_a_secret_that_waits_for_its_deletion_is_taken_back(stubs: Stubs) -> None:
+    """should restore that one, and touch neither a living nor a missing one"""
+    living, doomed = {"Name": "s"}, {"Name": "s", "DeletedDate": AT}
+    stubs.says("secretsmanager", "describe_secret", living, SecretId="s")
+    assert stubs.cloud.keep_secret("s") is False
+    stubs.fails("secretsmanager", "describe_secret", "ResourceNotFoundException")
+    assert stubs.cloud.keep_secret("s") is False
+    stubs.says("secretsmanager", "describe_secret", doomed, SecretId="s")
+    stubs.says("secretsmanager", "restore_secret", {"Name": "s"}, SecretId="s")
+    assert stubs.cloud.keep_secret("s") is True
+
+
 def service(*deployments: dict[str, Any], desired: int = 1, serves: str = OLD) -> dict[str, Any]:
     return {
         "services": [

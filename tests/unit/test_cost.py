@@ -24,7 +24,7 @@ fargate:
   arm64: {vcpu_hour: 0.03, gb_hour: 0.003}
 spot_discount: 0.75
 public_ipv4_hour: 0.005
-secret_month: 0.73
+secret_month: 0.365
 """
 
 
@@ -38,9 +38,9 @@ def table(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("cpu", "memory", "architecture", "capacity", "hourly"),
     [
-        # 1 x 0.04 + 2 x 0.004, the address 0.005, the secret 0.73 / 730 = 0.001.
+        # 1 x 0.04 + 2 x 0.004, the address 0.005, the secrets 2 x 0.365 / 730 = 0.001.
         (1024, 2048, Architecture.X86_64, Capacity.ON_DEMAND, 0.054),
-        # A quarter of 0.048; address and secret have no discount.
+        # A quarter of 0.048; address and secrets have no discount.
         (1024, 2048, Architecture.X86_64, Capacity.SPOT, 0.018),
         (1024, 2048, Architecture.ARM64, Capacity.ON_DEMAND, 0.042),
         (256, 512, Architecture.ARM64, Capacity.ON_DEMAND, 0.015),
@@ -55,7 +55,7 @@ def test_an_hour_costs(
     capacity: Capacity,
     hourly: float,
 ) -> None:
-    """should be task, address and secret, and a discount on the task alone"""
+    """should be task, address and secrets, and a discount on the task alone"""
     prices = load_prices(table)
     assert prices.hourly(cpu, memory, architecture, capacity) == pytest.approx(hourly)
     lab = LabRecord(
@@ -153,11 +153,11 @@ def test_the_projects_table_knows_every_architecture() -> None:
         ("vcpu_hour: 0.04,", "vcpu_hour: much,", "fargate.x86_64.vcpu_hour"),
         ("arm64:", "sparc:", "sparc"),
         ("  arm64: {vcpu_hour: 0.03, gb_hour: 0.003}\n", "", "arm64"),
-        ("secret_month: 0.73", "secret_month: -1", "secret_month"),
+        ("secret_month: 0.365", "secret_month: -1", "secret_month"),
         ("vcpu_hour: 0.04", "vcpu_hour: -0.04", "fargate.x86_64.vcpu_hour"),
         ("spot_discount: 0.75", "spot_discount: 75", "spot_discount"),
         ("spot_discount: 0.75", "spot_discount: -0.1", "spot_discount"),
-        ("secret_month: 0.73", "secret_month: 0.73\nsecret_day: 1", "secret_day"),
+        ("secret_month: 0.365", "secret_month: 0.365\nsecret_day: 1", "secret_day"),
         (TABLE, "", "prices.yaml"),
         (TABLE, "{", "not a price table"),
     ],

@@ -1,12 +1,14 @@
-"""Each way in which a model can fail is a verdict with its reason, over real HTTP on loopback."""
+"""Each way in which a model can fail is a verdict with its reason, over real TLS on loopback."""
 
 from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -16,17 +18,21 @@ from openai import OpenAI
 
 from lab.adapters import gateway
 from lab.adapters.gateway import (
+    CertificateError,
     ask_model,
     await_ready,
-    is_ready,
     list_models,
     open_client,
     refuses_key,
+    why_not_ready,
 )
 from lab.catalog import Probe
+from lab.certificate import Certificate
+from lab.endpoint import Endpoint
 from lab.errors import DeadlineError, LabError, PermanentError, TransientError
 from lab.render import ValidationCase
 from lab.report import Verdict
+from tests.unit.tls import certificate, endpoint, image_program
 
 KEY = "sk-the-key-of-the-lab-4711"  # pragma: allowlist secret: made up
 CASE = ValidationCase(alias="one", model_id="vendor.one", probe=Probe(prompt="Hi?", max_tokens=5))
@@ -80,7 +86,16 @@ class Gateway:
     readiness: list[int] = field(default_factory=lambda: [200])
     asked: list[dict[str, Any]] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
-    url: str = ""
+    names: set[str | None] = field(default_factory=set)
+    port: int = 0
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return endpoint(self.port)
+
+
+def hear_names(context: ssl.SSLContext, names: set[str | None]) -> None:
+    context.sni_callback = lambda _, name, __: names.add(name)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -99,6 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         its = self.behaviour
+        its.keys.add(self.headers["authorization"])
         if self.path == "/health/readiness":
             code = its.readiness.pop(0) if len(its.readiness) > 1 else its.readiness[0]
             self.send(code, "text/plain", b"")
@@ -134,12 +150,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.send(self.behaviour.status, "application/json", body)
 
 
-@pytest.fixture
-def served() -> Iterator[Gateway]:
+@contextmanager
+def serving(shown: Certificate | None) -> Iterator[Gateway]:
+    """A gateway that shows this certificate, or speaks plain HTTP."""
     behaviour = Gateway()
     handler = type("Handler", (_Handler,), {"behaviour": behaviour})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        behaviour.url = f"http://127.0.0.1:{server.server_port}"
+        if shown:
+            context = image_program("serve").tls_context(shown.pem)
+            hear_names(context, behaviour.names)
+            server.socket = context.wrap_socket(
+                server.socket, server_side=True, do_handshake_on_connect=False
+            )
+        behaviour.port = server.server_port
         thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.01))
         thread.start()
         yield behaviour
@@ -148,16 +171,22 @@ def served() -> Iterator[Gateway]:
 
 
 @pytest.fixture
+def served() -> Iterator[Gateway]:
+    with serving(certificate()) as behaviour:
+        yield behaviour
+
+
+@pytest.fixture
 def client(served: Gateway) -> Iterator[OpenAI]:
-    with open_client(served.url, KEY) as opened:
+    with open_client(served.endpoint, KEY) as opened:
         yield opened
 
 
 @pytest.fixture
-def nowhere() -> str:
+def nowhere() -> Endpoint:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+        return endpoint(probe.getsockname()[1])
 
 
 def test_a_model_that_answers_is_ok(served: Gateway, client: OpenAI) -> None:
@@ -290,7 +319,7 @@ def test_a_long_error_is_cut(served: Gateway, client: OpenAI) -> None:
     assert "sk-the" not in error
 
 
-def test_no_gateway_is_unreachable(nowhere: str) -> None:
+def test_no_gateway_is_unreachable(nowhere: Endpoint) -> None:
     """should be a verdict, too, where nothing listens"""
     client = open_client(nowhere, KEY).with_options(max_retries=0)
     result = ask_model(client, CASE)
@@ -303,12 +332,13 @@ def test_an_answer_that_does_not_come_is_a_timeout() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        client = open_client(endpoint, KEY).with_options(max_retries=0, timeout=0.2)
+        client = open_client(endpoint(silent.getsockname()[1]), KEY).with_options(
+            max_retries=0, timeout=0.2
+        )
         assert ask_model(client, CASE).verdict is Verdict.TIMEOUT
 
 
-def test_every_question_has_a_time_limit(nowhere: str) -> None:
+def test_every_question_has_a_time_limit(nowhere: Endpoint) -> None:
     """should bound each question and try again only what is worth it"""
     client = open_client(nowhere, KEY)
     assert client.timeout == gateway.ANSWER_TIMEOUT
@@ -333,42 +363,116 @@ def test_a_list_that_is_refused(
     assert KEY not in shown
 
 
-def test_no_list_where_nothing_listens(nowhere: str) -> None:
+def test_no_list_where_nothing_listens(nowhere: Endpoint) -> None:
     """should be worth another try"""
     with pytest.raises(TransientError):
         list_models(open_client(nowhere, KEY).with_options(max_retries=0))
 
 
 def test_waits_until_it_is_ready(served: Gateway) -> None:
-    """should go on asking while the gateway says that it is not ready"""
+    """should go on asking, with the key, while the gateway says that it is not ready"""
     served.readiness = [503, 200]
     asked: list[int] = []
-    await_ready(served.url, deadline=30, log=lambda _: None, alive=lambda: asked.append(1))
+    await_ready(
+        served.endpoint, KEY, deadline=30, log=lambda _: None, alive=lambda: asked.append(1)
+    )
     assert len(asked) == 1
-    assert is_ready(served.url)
+    assert why_not_ready(served.endpoint, KEY) is None
+    assert served.keys == {f"Bearer {KEY}"}
 
 
-def test_ends_at_once_when_it_can_no_longer_be_ready(nowhere: str) -> None:
+def test_waits_until_anybody_listens(nowhere: Endpoint) -> None:
+    """should take no listener for a gateway that is still starting"""
+    tries: list[int] = []
+
+    def alive() -> None:
+        tries.append(1)
+        if len(tries) == 2:
+            raise PermanentError("that is enough")
+
+    with pytest.raises(PermanentError, match="that is enough"):
+        await_ready(nowhere, KEY, deadline=600, log=lambda _: None, alive=alive)
+
+
+def test_ends_at_once_when_it_can_no_longer_be_ready(nowhere: Endpoint) -> None:
     """should raise what `alive` raises instead of waiting for the deadline"""
 
     def dead() -> None:
         raise PermanentError("the new task failed")
 
     with pytest.raises(PermanentError, match="the new task failed"):
-        await_ready(nowhere, deadline=600, log=lambda _: None, alive=dead)
+        await_ready(nowhere, KEY, deadline=600, log=lambda _: None, alive=dead)
 
 
 def test_never_ready_is_told(served: Gateway) -> None:
     """should name the endpoint when the deadline has passed"""
     served.readiness = [503]
-    with pytest.raises(DeadlineError, match=served.url):
-        await_ready(served.url, deadline=0, log=lambda _: None)
-    assert not is_ready(served.url)
+    with pytest.raises(DeadlineError, match=served.endpoint.url):
+        await_ready(served.endpoint, KEY, deadline=0, log=lambda _: None)
+    assert why_not_ready(served.endpoint, KEY) == "HTTP 503"
 
 
-def test_nothing_listening_is_not_ready(nowhere: str) -> None:
+def test_a_refused_key_is_not_waited_for(served: Gateway) -> None:
+    """should say so at once: the task has another key, and will keep it"""
+    served.readiness = [401]
+    with pytest.raises(PermanentError, match="refuses the lab's key") as caught:
+        await_ready(served.endpoint, KEY, deadline=600, log=lambda _: None)
+    assert KEY not in str(caught.value)
+    assert "refuses the lab's key" in str(why_not_ready(served.endpoint, KEY))
+
+
+def test_nothing_listening_is_not_ready(nowhere: Endpoint) -> None:
     """should be an answer, not an error"""
-    assert not is_ready(nowhere)
+    assert "ConnectError" in str(why_not_ready(nowhere, KEY))
+
+
+def waiting(where: Endpoint) -> None:
+    await_ready(where, KEY, deadline=600, log=lambda _: None)
+
+
+def listing(where: Endpoint) -> None:
+    list_models(open_client(where, KEY).with_options(max_retries=0))
+
+
+IMPOSTORS = [
+    (certificate("gateway-lab-other.internal"), None, "not from the lab's own authority"),
+    (certificate(), "gateway-lab-other.internal", "is another gateway's"),
+    (certificate(hours=-1), None, "has expired"),
+    (None, None, "does not speak TLS"),
+]
+
+
+@pytest.mark.parametrize("call", [waiting, listing])
+@pytest.mark.parametrize(("shown", "asked_for", "told"), IMPOSTORS)
+def test_nobody_else_is_taken_for_the_gateway(
+    shown: Certificate | None,
+    asked_for: str | None,
+    told: str,
+    call: Callable[[Endpoint], None],
+) -> None:
+    """should end at once, say what is wrong, and send nothing: no question, above all no key"""
+    with serving(shown) as other:
+        where = other.endpoint
+        if shown == certificate(hours=-1):
+            where = endpoint(other.port, shown)
+        if asked_for:
+            where = where.model_copy(update={"tls_name": asked_for})
+        with pytest.raises(CertificateError, match=told) as caught:
+            call(where)
+        assert caught.value.hint
+        assert told in str(why_not_ready(where, KEY))
+        result = ask_model(open_client(where, KEY).with_options(max_retries=0), CASE)
+        assert result.verdict is Verdict.UNREACHABLE
+        assert told in str(result.error)
+    assert other.asked == []
+    assert other.keys == set()
+
+
+def test_the_lab_is_asked_for_by_name(served: Gateway, client: OpenAI) -> None:
+    """should ask for the lab's name at whatever address: who answers for it must prove that"""
+    list_models(client)
+    assert why_not_ready(served.endpoint, KEY) is None
+    assert served.names == {served.endpoint.tls_name}
 
 
 def test_a_refused_key_is_told_from_one_that_opens(served: Gateway, client: OpenAI) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from lab.certificate import Trust, make_certificate
+from lab.endpoint import Endpoint
 from lab.fargate import Architecture
 from lab.names import variable
 from lab.plan import Checked, ImagePlan
@@ -24,6 +26,7 @@ CHECKED = Checked(
     place=PLACE, models=[], cidrs=[HOME], deployer=HOME, architecture=Architecture.X86_64
 )
 SPEC = LabSpec(lab="demo")
+HAS = make_certificate("gateway-lab-demo.internal", MADE, MADE)
 SETTINGS = Settings()
 
 
@@ -61,6 +64,14 @@ def test_a_first_up_remembers_whose_host_it_lets_in(lab: Lab) -> None:
     assert made.key_version == 1
 
 
+def test_a_second_up_keeps_whom_callers_trust(lab: Lab) -> None:
+    """should let the lab be called while it is brought up again, also past a certificate's end"""
+    trust = Trust(ca="CA", version=3, not_after=MADE)
+    known = LabRecord(lab="demo", created_at=MADE, expires_at=MADE, trust=trust)
+    lab.put_record("", "labs/demo/lab.json", known.model_dump(mode="json"))
+    assert schedule(lab).trust == trust
+
+
 def test_a_second_up_keeps_the_number_of_the_key(lab: Lab) -> None:
     """should not have Terraform make another key, which no application knows"""
     known = LabRecord(lab="demo", created_at=MADE, expires_at=MADE, key_version=4)
@@ -75,15 +86,20 @@ def test_every_apply_of_an_up_has_the_key_of_the_record(
     applied: list[dict[str, Any]] = []
 
     class Root:
-        def up(self, variables: dict[str, Any]) -> dict[str, Any]:
+        def up(self, variables: dict[str, Any], *, secrets: dict[str, str]) -> dict[str, Any]:
             applied.append(variables)
+            assert secrets == {"tls_pem": HAS.pem}
             return dict.fromkeys(provision.Provisioned.model_fields, "x")
 
     monkeypatch.setattr(provision, "lab_root", lambda *_: Root())
+    monkeypatch.setattr(provision, "certify", lambda *_: HAS)
     record = schedule(lab).with_new_key()
     image = ImagePlan(repository="r", tag="t", base_reference="b", base_source="s", config="")
-    provision.provision_lab.fn(SPEC, SETTINGS, CHECKED, image, record)
+    made = provision.provision_lab.fn(SPEC, SETTINGS, CHECKED, image, record)
     assert [variables["key_version"] for variables in applied] == [2]
+    assert [variables["tls_version"] for variables in applied] == [HAS.trust.version]
+    assert made.trust == HAS.trust
+    assert HAS.pem not in str(applied)
 
 
 class Variables:
@@ -124,7 +140,10 @@ def test_a_lab_that_is_gone_leaves_no_variable(
     monkeypatch.setattr(teardown, "cancel_scheduled_ends", lambda *_: 0)
     if watched:
         live = LiveLab.model_construct(
-            lab="team-a", endpoint="http://8.8.4.4:4000", ready=True, deployer_allowed=True
+            lab="team-a",
+            endpoint=Endpoint.of("team-a", "8.8.4.4", "CA"),
+            ready=True,
+            deployer_allowed=True,
         )
         watch._tell_changes(live)
         assert variable("team-a", "endpoint") in variables.known

@@ -25,14 +25,18 @@ def test_resource_names_fit_every_service(lab: str) -> None:
     for suffix in ("-task", "-execution"):
         assert re.fullmatch(ROLE, name + suffix)
     assert not name.startswith("sg-")
-    assert re.fullmatch(r"[A-Za-z0-9/_+=.@-]{1,512}", names.key_secret(lab))
+    for secret in (names.key_secret(lab), names.tls_secret(lab)):
+        assert re.fullmatch(r"[A-Za-z0-9/_+=.@-]{1,512}", secret)
+    # A host name's parts have at most 63 characters.
+    assert re.fullmatch(r"(?!-)[a-z0-9-]{1,63}(?<!-)\.internal", names.tls_name(lab))
     assert re.fullmatch(r"[A-Za-z0-9_/.#-]{1,512}", names.log_group(lab))
 
 
 @pytest.mark.parametrize("lab", LABS)
 def test_secret_does_not_end_like_a_secrets_random_part(lab: str) -> None:
     """should not end in a dash and six characters, which AWS advises against"""
-    assert not re.search(r"-[A-Za-z0-9]{6}$", names.key_secret(lab))
+    for secret in (names.key_secret(lab), names.tls_secret(lab)):
+        assert not re.search(r"-[A-Za-z0-9]{6}$", secret)
 
 
 @pytest.mark.parametrize("what", ["endpoint", "models", "stages", "progress"])
@@ -50,6 +54,8 @@ def test_labs_do_not_share_what_is_theirs() -> None:
         names.lab_state_key,
         names.lab_record_key,
         names.key_secret,
+        names.tls_secret,
+        names.tls_name,
         names.log_group,
     ):
         assert name("demo") != name("demo-2")

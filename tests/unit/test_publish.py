@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from lab.cost import CostReport, load_prices
+from lab.endpoint import Endpoint, call_with_curl, call_with_python
 from lab.record import LabRecord
 from lab.report import LabReport, ModelResult, Verdict
 from lab.settings import Settings
@@ -17,6 +18,7 @@ from lab.stages import StageTime
 from tasks import publish
 from workstation.view import show_report
 
+ENDPOINT = Endpoint.of("demo", "203.0.113.10", "-----BEGIN CERTIFICATE-----\npublic\n")
 AT = datetime(2030, 1, 31, 12, 0, 0, tzinfo=UTC)
 STAGES = [
     StageTime(name="preflight", started_at=AT, seconds=1.0),
@@ -35,7 +37,8 @@ def report() -> LabReport:
     return LabReport(
         lab="demo",
         target="local",
-        endpoint="http://203.0.113.10:4000",
+        endpoint=ENDPOINT.url,
+        ca=ENDPOINT.ca,
         created_at=AT,
         expires_at=AT + timedelta(hours=2),
         stages=STAGES,
@@ -102,12 +105,31 @@ def test_the_endpoint_tells_what_the_lab_costs(published: dict[str, Any]) -> Non
     assert "2025-11-01" in rows["Prices"][0]
 
 
+def test_the_endpoint_tells_all_that_a_caller_needs(published: dict[str, Any]) -> None:
+    """should name address, authority, name and the key's place, and hold no key"""
+    publish.publish_report(report(), Settings())
+    text = published["lab-demo-endpoint"]
+    assert "| Base URL | `https://203.0.113.10:4000/v1` |" in text
+    for line in (
+        "export OPENAI_BASE_URL=https://203.0.113.10:4000/v1",
+        "export LAB_ADDRESS=203.0.113.10",
+        "export LAB_TLS_NAME=gateway-lab-demo.internal",
+        "export LAB_CA_FILE=ca.pem",
+        "cat > ca.pem <<'CA'\n-----BEGIN CERTIFICATE-----\npublic\nCA\n",
+        "`gateway-lab-demo/gateway-key`",
+        call_with_curl("one"),
+        call_with_python("one"),
+    ):
+        assert line in text
+    assert "sk-" not in text
+
+
 def test_a_live_lab_tells_the_same(published: dict[str, Any]) -> None:
     """should have the cost in one table with the rest, and the choices in one of their own"""
     live = publish.LiveLab(
         lab="demo",
         owner="me",
-        endpoint="http://203.0.113.10:4000",
+        endpoint=ENDPOINT,
         ready=True,
         created_at=AT,
         expires_at=AT + timedelta(hours=2),
@@ -123,6 +145,9 @@ def test_a_live_lab_tells_the_same(published: dict[str, Any]) -> None:
     assert {"Base URL", "Cost", "Saved by its end", "Prices", "Owner", "x86_64"} <= {
         row[0] for row in cells(text)
     }
+    publish.publish_report(report(), Settings())
+    how = "`make env LAB=demo`"
+    assert text.partition(how)[2] in published["lab-demo-endpoint"]
     block = text[text.index("| Base URL") : text.index("| Owner")]
     assert "\n\n" not in block
 

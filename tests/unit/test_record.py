@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lab.certificate import Trust
 from lab.errors import InvalidInputError
 from lab.fargate import Architecture, Capacity
 from lab.record import LabRecord, Reason
@@ -38,6 +39,7 @@ def test_what_is_written_is_read() -> None:
         deployer="8.8.8.8/32",
         deployer_given=True,
         key_version=3,
+        trust=Trust(ca="-----BEGIN\n", version=1893456000, not_after=END),
     )
     written = full.model_dump(mode="json")
     assert written["created_at"] == "2030-01-31T12:00:00Z"
@@ -81,6 +83,16 @@ def test_the_cap_counts_from_creation() -> None:
     assert "2030-02-03T12:00:00Z at the latest" in caught.value.message
     assert "3d from its creation at 2030-01-31T12:00:00Z" in caught.value.message
     assert "asked for was 2030-02-03T12:00:01Z" in caught.value.message
+
+
+def test_a_lab_does_not_outlive_its_certificate() -> None:
+    """should refuse an end after it, and say what makes another: the longest life may have grown"""
+    trust = Trust(ca="CA", version=1, not_after=END + SECOND)
+    known = record(trust=trust)
+    assert known.moved_to(END + SECOND, CAP).trust == trust
+    with pytest.raises(InvalidInputError, match="valid until 2030-01-31T14:00:01Z") as caught:
+        known.moved_to(END + 2 * SECOND, CAP)
+    assert "Bring the lab up again" in caught.value.hint
 
 
 @pytest.mark.parametrize(

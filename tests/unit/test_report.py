@@ -40,7 +40,7 @@ def report(*models: ModelResult, error: str | None = None) -> LabReport:
     return LabReport(
         lab="demo",
         target="local",
-        endpoint="http://203.0.113.10:4000",
+        endpoint="https://203.0.113.10:4000",
         image="registry/gateway-lab@sha256:0123",
         created_at=AT,
         expires_at=AT + timedelta(hours=2),

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from flows import lab_rotate_key as story
+from lab.certificate import Trust
+from lab.endpoint import Endpoint
 from lab.errors import LabError, PermanentError, TransientError
 from lab.record import LabRecord
 from lab.settings import Settings
@@ -21,8 +23,15 @@ from tests.unit.memory import PLACE, MemoryBucket
 MADE = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 SETTINGS = Settings()
+TRUST = Trust(ca="CA", version=1, not_after=MADE + 99 * MINUTE)
+WHERE = Endpoint.of("demo", "1.2.3.4", "CA")
 RECORD = LabRecord(
-    lab="demo", created_at=MADE, expires_at=MADE + 60 * MINUTE, cidrs=["8.8.4.4/32"], key_version=2
+    lab="demo",
+    created_at=MADE,
+    expires_at=MADE + 60 * MINUTE,
+    cidrs=["8.8.4.4/32"],
+    key_version=2,
+    trust=TRUST,
 )
 OLD, NEW = "sk-the-old-key-0815", "sk-the-new-key-4711"
 SERVES = "arn:aws:ecs:us-east-1:1:task-definition/gateway-lab-demo:7"
@@ -93,6 +102,7 @@ def test_a_raised_version_makes_a_key(lab: Lab) -> None:
     assert made.task_definition_arn == SERVES
     assert made.secret_name == "gateway-lab-demo/gateway-key"
     assert made.log_group_name == "/gateway-lab/demo"
+    assert made.trust == TRUST
 
 
 def test_a_key_that_no_task_has_is_not_made_again(lab: Lab) -> None:
@@ -140,18 +150,21 @@ def test_an_apply_that_died_before_its_state_is_done_again(lab: Lab) -> None:
     assert lab.version == lab.record("demo").key_version == lab.applied[-1][0] == 3
 
 
-@pytest.mark.parametrize("missing", ["record", "task"])
+@pytest.mark.parametrize("missing", ["record", "task", "certificate"])
 def test_a_lab_that_does_not_serve_gets_no_key(lab: Lab, missing: str) -> None:
     """should say so before anything is touched"""
     if missing == "record":
         lab.objects.clear()
+    elif missing == "certificate":
+        bare = RECORD.model_copy(update={"trust": None})
+        lab.put_record("", "labs/demo/lab.json", bare.model_dump(mode="json"))
     else:
         lab.task_began = None
     with pytest.raises(PermanentError) as caught:
         make()
     assert "lab-up" in caught.value.hint
     assert lab.applied == []
-    assert not lab.objects or lab.record("demo") == RECORD
+    assert not lab.objects or lab.record("demo").key_version == RECORD.key_version
 
 
 class Gateway:
@@ -161,8 +174,8 @@ class Gateway:
         self.opens = opens
 
     @contextmanager
-    def client(self, endpoint: str, key: str) -> Iterator[str]:
-        assert endpoint == "http://1.2.3.4:4000"
+    def client(self, endpoint: Endpoint, key: str) -> Iterator[str]:
+        assert endpoint == WHERE
         yield key
 
     def models(self, key: str) -> list[str]:
@@ -179,7 +192,7 @@ def check(lab: Lab, monkeypatch: pytest.MonkeyPatch, *opens: str) -> None:
     monkeypatch.setattr(rotate, "open_client", gateway.client)
     monkeypatch.setattr(rotate, "list_models", gateway.models)
     monkeypatch.setattr(rotate, "refuses_key", gateway.refuses)
-    rotate.check_keys.fn("demo", SETTINGS, "http://1.2.3.4:4000", "gateway-lab-demo/gateway-key")
+    rotate.check_keys.fn("demo", SETTINGS, WHERE, "gateway-lab-demo/gateway-key")
 
 
 def test_the_new_key_opens_and_the_old_one_does_not(
@@ -230,6 +243,7 @@ def test_the_story_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
         task_definition_arn=SERVES,
         log_group_name="l",
         secret_name="secret",  # pragma: allowlist secret: made up
+        trust=TRUST,
     )
 
     @contextmanager
@@ -240,7 +254,7 @@ def test_the_story_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def roll_out(*_: object) -> RolledOut:
         told.append("rolled out")
-        return RolledOut(endpoint="http://1.2.3.4:4000", image_digest=None)
+        return RolledOut(endpoint=WHERE, image_digest=None)
 
     monkeypatch.setattr(story, "interruptible", nullcontext)
     monkeypatch.setattr(story, "locate", lambda _: PLACE)
@@ -254,6 +268,6 @@ def test_the_story_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
         ("demo", "lab-rotate-key", "not lab-rotate-key"),
         "key",
         "rolled out",
-        ("http://1.2.3.4:4000", "secret"),
+        (WHERE, "secret"),
         "given back",
     ]

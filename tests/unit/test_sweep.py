@@ -179,9 +179,10 @@ class Account:
         (wanted,) = asked["Filters"]
         assert wanted["Key"] == "name"
         found = [
-            {"Name": f"{n}/gateway-key", "Tags": self._tags(n, "Key", "Value")}
+            {"Name": f"{n}/{what}", "Tags": self._tags(n, "Key", "Value")}
             for _, n, _ in self._names()
-            if f"{n}/gateway-key".startswith(wanted["Values"][0])
+            for what in ("gateway-key", "gateway-tls")
+            if f"{n}/{what}".startswith(wanted["Values"][0])
         ]
         return {"SecretList": found}
 
@@ -292,6 +293,7 @@ def test_everything_of_a_lab_is_found(account: Account) -> None:
     assert many == dict.fromkeys(ORDER, 1) | {
         **dict.fromkeys(ORDER[7:12], 2),
         "role": len(ROLES),
+        "secret": 2,
     }
 
 
@@ -363,11 +365,11 @@ def test_things_are_removed_in_the_order_that_aws_allows(account: Account) -> No
     assert said == [f"removed {item.kind} {item.name}" for item in found]
     assert [p["PolicyName"] for n, p in calls if n == "DeleteRolePolicy"] == ["one", "two"] * 4
     assert sum(name == "StopTask" for name, _ in calls) == 2
-    (secret,) = (params for name, params in calls if name == "DeleteSecret")
-    assert secret == {
-        "SecretId": "gateway-lab-demo/gateway-key",  # pragma: allowlist secret: a secret's name
-        "ForceDeleteWithoutRecovery": True,
-    }
+    secrets = [params for name, params in calls if name == "DeleteSecret"]
+    assert secrets == [
+        {"SecretId": f"gateway-lab-demo/{what}", "ForceDeleteWithoutRecovery": True}
+        for what in ("gateway-key", "gateway-tls")
+    ]
     (service,) = (params for name, params in calls if name == "DeleteService")
     assert service["force"] is True
 

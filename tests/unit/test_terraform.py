@@ -31,6 +31,7 @@ from lab.durations import now
 from lab.errors import DeadlineError, InterruptedWorkError, PermanentError, is_transient
 
 LONG = timedelta(seconds=30)
+SECRET_PEM = "-----BEGIN CANARY-----\nof two lines\n"
 SECRET = "wJalrXUtnFEMI-not-a-real-key"  # pragma: allowlist secret: made up
 
 STAND_IN = """#!{python} -S
@@ -243,6 +244,31 @@ def test_no_credentials_in_any_argument(make: Make, stand_in: StandIn) -> None:
         assert SECRET not in json.dumps(call["argv"])
         assert call["env"]["AWS_SECRET_ACCESS_KEY"] == SECRET
     assert SECRET not in "".join(stand_in.log)
+
+
+def test_a_secret_reaches_one_apply_and_nothing_else(make: Make, stand_in: StandIn) -> None:
+    """should pass it by environment: no argument, file, log or later command has it"""
+    root = make()
+    root.up({"lab": "demo"}, secrets={"tls_pem": SECRET_PEM})
+    root.up({"lab": "demo"})
+    root.down({"lab": "demo"})
+    first, second = stand_in.calls("apply")
+    assert first["env"]["TF_VAR_tls_pem"] == SECRET_PEM
+    assert first["variables"] == {"lab": "demo"}
+    for call in (*stand_in.calls("init"), second, *stand_in.calls("destroy")):
+        assert "TF_VAR_tls_pem" not in call["env"]
+    assert "CANARY" not in json.dumps([first["argv"], first["variables"], stand_in.log])
+
+
+def test_a_secret_is_forgotten_after_a_failure(make: Make, stand_in: StandIn) -> None:
+    """should not be handed to the next command, nor stand in the error"""
+    root = make()
+    stand_in.does("apply", 1, diagnostic("no"))
+    with pytest.raises(TerraformError) as caught:
+        root.up({}, secrets={"tls_pem": SECRET_PEM})
+    assert "CANARY" not in str(caught.value)
+    root.down({})
+    assert "TF_VAR_tls_pem" not in stand_in.calls("destroy")[0]["env"]
 
 
 def test_our_environment_does_not_change_its_meaning(

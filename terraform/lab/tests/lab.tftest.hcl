@@ -47,6 +47,11 @@ override_resource {
   values = { arn = "arn:aws:iam::111122223333:role/gateway-lab-demo-stop" }
 }
 
+override_resource {
+  target = aws_secretsmanager_secret.tls
+  values = { arn = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:gateway-lab-demo/gateway-tls-GhIjKl" }
+}
+
 variables {
   lab            = "demo"
   owner          = "someone@example.com"
@@ -54,6 +59,8 @@ variables {
   allowed_cidrs  = ["203.0.113.7/32", "8.8.4.4/32"]
   image          = "111122223333.dkr.ecr.eu-central-1.amazonaws.com/gateway-lab:0123abcd"
   repository_arn = "arn:aws:ecr:eu-central-1:111122223333:repository/gateway-lab"
+  tls_pem        = "-----BEGIN PRIVATE KEY-----canary-----BEGIN CERTIFICATE-----"
+  tls_version    = 1
 
   models = {
     "bedrock-nova-micro" = { model_id = "amazon.nova-micro-v1:0" }
@@ -147,6 +154,7 @@ run "follows_its_settings" {
     desired_count     = 0
     gateway_port      = 8443
     key_version       = 7
+    tls_version       = 1893456000
     image             = "localhost:4566/gateway-lab@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
   }
 
@@ -168,6 +176,19 @@ run "follows_its_settings" {
   assert {
     condition     = aws_ecs_service.this.desired_count == 0 && aws_secretsmanager_secret_version.this.secret_string_wo_version == 7
     error_message = "The number of tasks and the key's version are settings."
+  }
+
+  assert {
+    condition = (
+      aws_secretsmanager_secret_version.tls.secret_string_wo_version == 1893456000 &&
+      local.gateway_environment.GATEWAY_TLS_VERSION == "1893456000"
+    )
+    error_message = "Another certificate is written, and makes another revision."
+  }
+
+  assert {
+    condition     = local.gateway_environment.PORT == "8443"
+    error_message = "The gateway listens where the firewall is open."
   }
 
   assert {
@@ -348,16 +369,19 @@ run "builds_one_lab" {
         "Allow", ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
         ["arn:aws:ecr:eu-central-1:111122223333:repository/gateway-lab"]
       ]
-      ReadKey = [
+      ReadSecrets = [
         "Allow", ["secretsmanager:GetSecretValue"],
-        ["arn:aws:secretsmanager:eu-central-1:111122223333:secret:gateway-lab-demo/gateway-key-AbCdEf"]
+        [
+          "arn:aws:secretsmanager:eu-central-1:111122223333:secret:gateway-lab-demo/gateway-key-AbCdEf",
+          "arn:aws:secretsmanager:eu-central-1:111122223333:secret:gateway-lab-demo/gateway-tls-GhIjKl",
+        ]
       ]
       WriteLogs = [
         "Allow", ["logs:CreateLogStream", "logs:PutLogEvents"],
         ["arn:aws:logs:eu-central-1:111122223333:log-group:/gateway-lab/demo:*"]
       ]
     }
-    error_message = "The execution role pulls this repository, reads this secret and writes this log group, nothing else."
+    error_message = "The execution role pulls this repository, reads these secrets and writes this log group, nothing else."
   }
 
   assert {
@@ -508,17 +532,31 @@ run "builds_one_lab" {
         "image": "111122223333.dkr.ecr.eu-central-1.amazonaws.com/gateway-lab:0123abcd",
         "essential": true,
         "portMappings": [{"containerPort": 4000, "hostPort": 4000, "protocol": "tcp"}],
-        "environment": [{"name": "ALPHA", "value": "first"}, {"name": "ZED", "value": "last"}],
-        "secrets": [{
-          "name": "LITELLM_MASTER_KEY",
-          "valueFrom": "arn:aws:secretsmanager:eu-central-1:111122223333:secret:gateway-lab-demo/gateway-key-AbCdEf"
-        }],
+        "environment": [
+          {"name": "ALPHA", "value": "first"},
+          {"name": "GATEWAY_TLS_NAME", "value": "gateway-lab-demo.internal"},
+          {"name": "GATEWAY_TLS_VERSION", "value": "1"},
+          {"name": "PORT", "value": "4000"},
+          {"name": "ZED", "value": "last"}
+        ],
+        "secrets": [
+          {
+            "name": "LITELLM_MASTER_KEY",
+            "valueFrom": "arn:aws:secretsmanager:eu-central-1:111122223333:secret:gateway-lab-demo/gateway-key-AbCdEf"
+          },
+          {
+            "name": "GATEWAY_TLS_PEM",
+            "valueFrom": "arn:aws:secretsmanager:eu-central-1:111122223333:secret:gateway-lab-demo/gateway-tls-GhIjKl"
+          }
+        ],
+        "user": "65532:65532",
+        "readonlyRootFilesystem": true,
         "healthCheck": {
-          "command": ["CMD", "python3", "/opt/gateway/healthcheck.py"],
+          "command": ["CMD", "python3", "-I", "/opt/gateway/healthcheck.py"],
           "interval": 10, "timeout": 5, "retries": 3, "startPeriod": 120
         },
         "stopTimeout": 120,
-        "linuxParameters": {"initProcessEnabled": true},
+        "linuxParameters": {"initProcessEnabled": true, "capabilities": {"drop": ["ALL"]}},
         "logConfiguration": {
           "logDriver": "awslogs",
           "options": {
@@ -580,6 +618,11 @@ run "builds_one_lab" {
   }
 
   assert {
+    condition     = aws_secretsmanager_secret.tls.name == "gateway-lab-demo/gateway-tls" && output.tls_name == "gateway-lab-demo.internal"
+    error_message = "The certificate's secret and name follow from the lab's name."
+  }
+
+  assert {
     condition     = aws_ecs_cluster.this.tags == tomap({ "lab:expires-at" = "2030-01-31T18:00:00Z" })
     error_message = "The cluster's tag tells the lab's end."
   }
@@ -600,8 +643,9 @@ run "builds_one_lab" {
       output.security_group_id, output.log_group_name, output.secret_arn, output.secret_name,
       output.vpc_id, output.subnet_ids, output.task_role_arn, output.execution_role_arn,
       output.gateway_port, output.schedule_group_name, output.schedule_name, output.state_machine_arn,
-    ]), "sk-canary")
-    error_message = "No output holds the key."
+      output.tls_name,
+    ]), "canary")
+    error_message = "No output holds the key or the certificate."
   }
 
   assert {

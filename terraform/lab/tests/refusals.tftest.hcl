@@ -7,6 +7,8 @@ variables {
   allowed_cidrs  = ["203.0.113.7/32", "8.8.4.4/32"]
   image          = "111122223333.dkr.ecr.eu-central-1.amazonaws.com/gateway-lab:0123abcd"
   repository_arn = "arn:aws:ecr:eu-central-1:111122223333:repository/gateway-lab"
+  tls_pem        = "-----BEGIN PRIVATE KEY-----canary-----BEGIN CERTIFICATE-----"
+  tls_version    = 1
 
   models = {
     "bedrock-nova-micro" = { model_id = "amazon.nova-micro-v1:0" }
@@ -1131,4 +1133,88 @@ run "key_version_fraction" {
   }
 
   expect_failures = [var.key_version]
+}
+
+run "tls_pem_without_key" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    tls_pem = "-----BEGIN CERTIFICATE-----"
+  }
+
+  expect_failures = [var.tls_pem]
+}
+
+run "tls_pem_without_certificate" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    tls_pem = "-----BEGIN PRIVATE KEY-----"
+  }
+
+  expect_failures = [var.tls_pem]
+}
+
+run "tls_version_zero" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    tls_version = 0
+  }
+
+  expect_failures = [var.tls_version]
+}
+
+run "tls_version_fraction" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    tls_version = 1.5
+  }
+
+  expect_failures = [var.tls_version]
+}
+
+run "container_environment_port" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    container_environment = { PORT = "80" }
+  }
+
+  expect_failures = [var.container_environment]
+}
+
+run "container_environment_certificate" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    container_environment = { GATEWAY_TLS_PEM = "mine" }
+  }
+
+  expect_failures = [var.container_environment]
 }

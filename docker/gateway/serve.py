@@ -1,0 +1,187 @@
+"""Serves LiteLLM's proxy over TLS, behind a gate that lets nothing through without the key.
+
+Exists because LiteLLM wants its certificate as files, answers a missing key with anything from 200
+to 500, and has hundreds of routes, many of which are for its administrators. It may write nothing
+to disk, and no value of a secret anywhere.
+"""
+
+import asyncio
+import hmac
+import json
+import logging
+import os
+import re
+import ssl
+import sys
+import tempfile
+
+KEY, PEM = "LITELLM_MASTER_KEY", "GATEWAY_TLS_PEM"
+FAILED = "The gateway failed."
+# Below the two minutes that ECS grants, so that the proxy's own end fits in as well.
+DRAIN_SECONDS = 100
+GOODBYE_SECONDS = 1
+# What a lab is for. All else that LiteLLM has is not there: its UI, its documentation, /health,
+# which calls every model at a cost, and everything that configures it.
+SERVED = re.compile(
+    r"POST /v1/(chat/completions|completions|responses)"
+    r"|GET /v1/models(/[^/]+)?"
+    r"|GET /health/(liveliness|readiness)"
+)
+
+
+class Gate:
+    """An ASGI application that passes on what is served and carries the key, and nothing else."""
+
+    def __init__(self, app, key: str) -> None:  # noqa: ANN001
+        self._app, self._wanted = app, f"Bearer {key}".encode()
+
+    async def __call__(self, scope, receive, send) -> None:  # noqa: ANN001
+        """Answer as OpenAI does: 401 without the key, whatever was asked for; 404 with it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+        elif not self._is_known(scope["headers"]):
+            await _refuse(send, 401, "Incorrect API key provided.", "invalid_api_key")
+        elif not SERVED.fullmatch(f"{scope['method']} {scope['path']}"):
+            await _refuse(send, 404, "This gateway has no such route.", "unknown_url")
+        else:
+            answer = Answer(send)
+            try:
+                await self._app(scope, receive, answer.send)
+            except Exception:
+                if answer.begun:
+                    raise
+                logging.getLogger("uvicorn.error").exception("LiteLLM failed")
+                await _refuse(send, 500, FAILED, None)
+
+    def _is_known(self, headers: list[tuple[bytes, bytes]]) -> bool:
+        # Exactly one: of two, LiteLLM might look at the other.
+        given = [value for name, value in headers if name == b"authorization"]
+        return len(given) == 1 and hmac.compare_digest(given[0], self._wanted)
+
+
+class Answer:
+    """An answer of LiteLLM's on its way out: an error that is plain text, or of a web framework's
+    form, becomes one of OpenAI's.
+    """
+
+    def __init__(self, send) -> None:  # noqa: ANN001
+        self._send, self._error, self._body = send, None, b""
+        self.begun = False
+
+    async def send(self, message) -> None:  # noqa: ANN001
+        """Pass ``message`` on, but keep an error until it is whole."""
+        if message["type"] == "http.response.start" and message["status"] >= 400:
+            self._error = message
+        elif self._error is None:
+            self.begun = True
+            await self._send(message)
+        else:
+            self._body += message.get("body", b"")
+            if not message.get("more_body"):
+                self.begun = True
+                await self._send_error(self._error, self._body)
+
+    async def _send_error(self, start, body: bytes) -> None:  # noqa: ANN001
+        try:
+            said = json.loads(body)
+            known = "error" in said
+        except (ValueError, TypeError):
+            said, known = {}, False
+        if known or b"content-encoding" in dict(start["headers"]):
+            await self._send(start)
+            await self._send({"type": "http.response.body", "body": body})
+        else:
+            words = said.get("detail") if isinstance(said, dict) else None
+            await _refuse(self._send, start["status"], str(words or FAILED), None)
+
+
+async def _refuse(send, status: int, message: str, code: str | None) -> None:  # noqa: ANN001
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    error = {"message": message, "type": kind, "param": None, "code": code}
+    body = json.dumps({"error": error}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def tls_context(pem: str) -> ssl.SSLContext:
+    """TLS 1.2 or newer with the key and certificates in ``pem``, which only memory ever holds."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    with os.fdopen(os.memfd_create("tls"), "w") as file:
+        file.write(pem)
+        file.flush()
+        context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+    return context
+
+
+def without_query(record: logging.LogRecord) -> bool:
+    """Cut the query off a line of the access log: some put keys there."""
+    client, method, path, *rest = record.args
+    record.args = (client, method, path.partition("?")[0], *rest)
+    return True
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """A loop whose TLS servers give a client seconds, not half a minute, to say goodbye.
+
+    Clients that keep idle connections never do, and a stop would wait for them.
+    """
+    import uvloop
+
+    class Loop(uvloop.Loop):
+        async def create_server(self, *args, **options):  # noqa: ANN002, ANN003, ANN202
+            options["ssl_shutdown_timeout"] = GOODBYE_SECONDS
+            return await super().create_server(*args, **options)
+
+    return Loop()
+
+
+def _given(name: str, form: str) -> str:
+    value = os.environ.get(name, "")
+    if not re.fullmatch(form, value, re.DOTALL):
+        sys.exit(
+            f"{name} is {'not what it must be' if value else 'missing'}: the task sets it "
+            "from Secrets Manager; bring the lab up again."
+        )
+    return value
+
+
+def main() -> None:
+    """Serve until told to stop, then let the requests under way end."""
+    key = _given(KEY, r"[!-~]{20,}")
+    try:
+        context = tls_context(_given(PEM, r"-----BEGIN .*-----\s*"))
+    except (ssl.SSLError, ValueError):
+        sys.exit(f"{PEM} holds no private key with its certificate; bring the lab up again.")
+    del os.environ[PEM]
+    # LiteLLM asks at import where temporary files go. The task has no such place, and nothing that
+    # is served wants one.
+    tempfile.tempdir = "/tmp"  # noqa: S108
+    # Seconds of imports, so only after what can be refused at once.
+    import uvicorn
+    from litellm.proxy.proxy_server import app
+
+    logging.getLogger("uvicorn.access").addFilter(without_query)
+    config = uvicorn.Config(
+        Gate(app, key),
+        host="0.0.0.0",  # noqa: S104
+        port=int(os.environ.get("PORT", "4000")),
+        ssl_context_factory=lambda *_: context,
+        lifespan="on",
+        ws="none",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    with asyncio.Runner(loop_factory=_loop) as runner:
+        runner.run(uvicorn.Server(config).serve())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""A lab's certificate through the ups of its life: interrupted anywhere, and repeated."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from lab import names
+from lab.certificate import Certificate
+from lab.errors import PermanentError
+from lab.record import LabRecord
+from lab.settings import Settings
+from tasks import certificate, lifetime
+from tests.unit.memory import PLACE, MemoryBucket
+
+SETTINGS = Settings()
+
+
+class World(MemoryBucket):
+    """The cloud as far as a certificate goes: the record in the bucket, and the secrets."""
+
+    def __init__(self) -> None:
+        self.made = datetime.now(UTC).replace(microsecond=0)
+        super().__init__(LabRecord(lab="demo", created_at=self.made, expires_at=self.made))
+        self.secrets: dict[str, str] = {}
+        self.doomed: set[str] = set()
+        self.said: list[str] = []
+
+    def find_secret(self, name: str) -> str | None:
+        return None if name in self.doomed else self.secrets.get(name)
+
+    def keep_secret(self, name: str) -> bool:
+        doomed = name in self.doomed
+        self.doomed.discard(name)
+        return doomed
+
+    def certify(self, settings: Settings = SETTINGS) -> Certificate:
+        return certificate.certify("demo", settings, PLACE)
+
+    def applied(self, made: Certificate) -> None:
+        """What Terraform does with it."""
+        self.secrets[names.tls_secret("demo")] = made.pem
+
+    def up(self) -> Certificate:
+        made = self.certify()
+        self.applied(made)
+        return made
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World()
+    monkeypatch.setattr(certificate, "open_cloud", lambda _: made)
+    monkeypatch.setattr(lifetime, "open_cloud", lambda _: made)
+    monkeypatch.setattr(certificate, "run_log", lambda: made.said.append)
+    return made
+
+
+def test_the_first_up_makes_one_for_the_longest_life(world: World) -> None:
+    """should tell callers whom to trust before the gateway is there, and show the key nowhere"""
+    made = world.certify()
+    assert world.record("demo").trust == made.trust
+    assert made.trust.not_after >= world.made + SETTINGS.longest_life + SETTINGS.stop_grace
+    assert "PRIVATE" not in str(world.objects)
+    assert "PRIVATE" not in "".join(world.said)
+
+
+def test_another_up_keeps_it(world: World) -> None:
+    """should neither write a record nor make callers fetch another authority"""
+    made = world.up()
+    before = dict(world.objects)
+    assert world.up() == made
+    assert world.up() == made
+    assert world.objects == before
+
+
+def test_an_up_that_died_before_terraform_is_made_good(world: World) -> None:
+    """should not trust to a certificate that never reached the cloud"""
+    lost = world.certify()
+    made = world.up()
+    assert made.pem != lost.pem
+    assert made.trust.version > lost.trust.version
+    assert world.record("demo").trust == made.trust
+    assert world.up() == made
+
+
+def test_while_terraform_is_retried_the_running_task_can_be_called(world: World) -> None:
+    """should trust the task from before through any number of tries"""
+    old = world.up()
+    longer = Settings(longest_life=SETTINGS.longest_life + timedelta(days=9))
+    for _ in range(3):
+        new = world.certify(longer)
+        trust = world.record("demo").trust
+        assert trust is not None
+        assert trust.ca.endswith(old.trust.ca)
+        assert trust.ca.count("BEGIN") == 2
+    world.applied(new)
+    assert world.certify(longer) == new
+
+
+@pytest.mark.parametrize("value", [None, "garbage"])
+def test_a_lost_secret_is_made_good(world: World, value: str | None) -> None:
+    """should make another where the cloud's is gone or is not the lab's"""
+    old = world.up()
+    world.secrets.clear()
+    if value:
+        world.secrets[names.tls_secret("demo")] = value
+    made = world.up()
+    assert made.pem != old.pem
+    assert old.trust.ca in made.trust.ca
+    assert world.up() == made
+
+
+def test_secrets_that_wait_for_their_deletion_are_kept(world: World) -> None:
+    """should take both back, and with them the certificate that they hold"""
+    made = world.up()
+    both = {names.key_secret("demo"), names.tls_secret("demo")}
+    world.doomed |= both
+    assert world.up() == made
+    assert world.doomed == set()
+    assert {line.split()[2] for line in world.said if "kept" in line} == both
+
+
+def test_a_lab_without_a_record_gets_none(world: World) -> None:
+    """should make nothing that nobody will find again"""
+    world.objects.clear()
+    with pytest.raises(PermanentError, match="no lab demo"):
+        world.certify()
