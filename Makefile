@@ -8,7 +8,7 @@ SCANNERS := .venv-static
 RUN := $(VENV)/bin/python
 LAB ?= demo
 
-.PHONY: help demo down env labs check test screenshots bench lock venv scanners
+.PHONY: help demo down env labs check test screenshots bench lock policy record-calls test-policy venv scanners
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,6 +52,15 @@ check: venv scanners ## Lint, types, layering, scans, unit tests
 
 test: check ## Everything: check, Terraform, the image, and labs on the local cloud to their ends
 	@$(RUN) -m pytest tests/terraform tests/localcloud tests/image tests/ui tests/ends
+
+test-policy: venv ## Every flow under the deployer's policy, and each call held to the recording
+	@$(RUN) -m pytest tests/policy
+
+record-calls: venv ## Record what the flows call, on a local cloud with no lab in it
+	@RECORD=1 $(RUN) -m pytest tests/policy
+
+policy: venv ## Make the deployer's policy anew, of the recording and config/deployer-rights.yaml
+	@$(RUN) -m workstation policy
 
 screenshots: venv ## Take the README's pictures anew, from the browser tests
 	@SCREENSHOTS=$(CURDIR)/docs/images $(RUN) -m pytest -q tests/ui

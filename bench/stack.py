@@ -17,7 +17,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import boto3
 import httpx
 
 from bench.images import forget_builds
@@ -28,6 +27,7 @@ from lab.settings import Settings, read_settings
 from lab.stages import critical_path, tool_seconds
 from lab.waiting import wait_for
 from workstation import localcloud, prefect
+from workstation.deployer import ensure_deployer, root_session
 from workstation.setup import set_up, take_down
 from workstation.targets import LOCAL_CREDENTIALS, environment_of
 
@@ -64,7 +64,8 @@ class Stack:
 
     def __init__(self, home: Path, log: Log) -> None:
         self._home, self._log = home, log
-        self.cloud = Cloud(boto3.Session(region_name=localcloud.REGION))
+        # The reference is no lab of ours: the deployer may not make it.
+        self.cloud = Cloud(root_session())
 
     @property
     def settings(self) -> Settings:
@@ -109,6 +110,7 @@ class Stack:
             shutil.rmtree(self._home / name, ignore_errors=True)
         forget_builds(self._log)
         localcloud.start_local_cloud(self._home, self._log)
+        ensure_deployer(self._log)
 
     def await_idle(self) -> None:
         """On return no run is under way."""

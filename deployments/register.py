@@ -53,7 +53,7 @@ def ensure_work_pool() -> None:
 
 
 def ensure_blocks() -> None:
-    """The local cloud's credentials: dummies that it accepts and that open nothing else."""
+    """The credentials of the local cloud's deployer: dummies that open nothing else."""
     AwsCredentials(
         aws_access_key_id="local",
         aws_secret_access_key=SecretStr("local"),

@@ -70,7 +70,9 @@ GATEWAY = ImageRecipe(
     configured=True,
 )
 LOCAL_CLOUD = ImageRecipe(
-    DOCKER_FOLDER / "localcloud", ("Dockerfile", LOCK_NAME, "serve.py"), configured=False
+    DOCKER_FOLDER / "localcloud",
+    ("Dockerfile", LOCK_NAME, "authorization.py", "serve.py"),
+    configured=False,
 )
 
 

@@ -42,6 +42,10 @@ class Place(BaseModel):
         host = self.registry_host or f"{self.account}.dkr.ecr.{self.region}.{suffix}"
         return f"{host}/{names.repository_name()}"
 
+    def policy_arn(self, name: str | None) -> str:
+        """The account's managed policy ``name``; empty for none."""
+        return f"arn:{self.partition}:iam::{self.account}:policy/{name}" if name else ""
+
 
 class Checked(BaseModel):
     """What preflight found: everything needed to go on, and proof that going on makes sense."""

@@ -45,6 +45,10 @@ class Settings(BaseSettings):
     credentials_block: str | None = Field(
         default=None, description="An AWS Credentials block; unset: boto3's own search."
     )
+    role_boundary: str | None = Field(
+        default=None,
+        description="A managed policy, by name, as the permissions boundary of a lab's roles.",
+    )
     architecture: Architecture = Architecture.X86_64
     registry_host: str | None = Field(
         default=None, description="Push and pull through this host instead of ECR's own."
@@ -128,6 +132,15 @@ class Settings(BaseSettings):
     def _region_form(cls, value: str) -> str:
         if not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", value):
             raise ValueError(f"{value!r} is not an AWS region, such as 'us-east-1'")
+        return value
+
+    @field_validator("role_boundary")
+    @classmethod
+    def _policy_name(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        if not re.fullmatch(r"[\w+=,.@-]{1,128}", value, re.ASCII):
+            raise ValueError(f"{value!r} is not the name of a managed policy")
         return value
 
     @field_validator("stop_grace")

@@ -71,6 +71,7 @@ def provision_lab(
         "expires_at": to_rfc3339(record.expires_at),
         "key_version": record.key_version,
         "stop_grace_minutes": math.ceil(settings.stop_grace.total_seconds() / 60),
+        "role_boundary_arn": checked.place.policy_arn(settings.role_boundary),
     }
     certificate = certify(spec.lab, settings, checked.place)
     outputs = lab_root(spec.lab, settings, checked.place).up(

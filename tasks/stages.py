@@ -10,7 +10,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
@@ -23,6 +23,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
 from lab import names
+from lab.adapters.agent import acting_for
 from lab.errors import is_transient
 from lab.stages import StageTime
 
@@ -128,9 +129,7 @@ def stage(
         @functools.wraps(function)
         def timed(*args: P.args, **kwargs: P.kwargs) -> R:
             log = _current.get()
-            if log is None:
-                return function(*args, **kwargs)
-            with log.stage(name):
+            with acting_for(name), log.stage(name) if log else nullcontext():
                 return function(*args, **kwargs)
 
         return task(

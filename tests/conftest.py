@@ -18,6 +18,7 @@ def stack() -> Iterator[Stack]:
     """Local cloud and Prefect; afterwards the tests' labs are gone, and set-up if it was ours.
 
     Labs that the tests did not make are left alone: somebody else may be at work beside them.
+    Whatever the flows asked of the cloud meanwhile was allowed to the deployer, and is recorded.
     """
     # Unit tests read this file too, and need none of these.
     from tests.stack import Stack
@@ -41,5 +42,6 @@ def stack() -> Iterator[Stack]:
         yield stack
         for lab in sorted(stack.made & set(stack.cloud().list_labs(stack.bucket)) - known):
             stack.down(lab)
+        assert stack.unexpected() == []
     if not ran_before:
         take_down(log)

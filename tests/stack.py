@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import boto3
+import docker
+from botocore.exceptions import ClientError
 
+from lab import image as recipe
 from lab import names
 from lab.adapters.aws import Cloud
+from lab.adapters.base_image import ensure_base_image
+from lab.adapters.denial import find_denial
+from lab.catalog import load_catalog
+from lab.render import litellm_config
 from lab.report import LabReport, read_report
-from lab.settings import ROOT
+from lab.settings import ROOT, Settings
+from tests.trail import of_deployer, read_trail, step_of
 from workstation import localcloud, prefect
+from workstation.deployer import ensure_deployer, local_policies, root_session
+from workstation.policy import BOUNDARY, read_calls, read_rights
 from workstation.targets import lab_home
 
 
@@ -34,6 +48,8 @@ class Stack:
     def __init__(self) -> None:
         #: The labs that the tests made by any way; the session's end destroys what is left of them.
         self.made: set[str] = set()
+        self._began = time.time()
+        self._expected: set[str] = set()
 
     @property
     def bucket(self) -> str:
@@ -74,13 +90,104 @@ class Stack:
             "deployment", "run", "lab-down/local", "--param", f"lab={lab}", "--watch"
         )
 
+    def run(self, deployment: str, **parameters: Any) -> Ended:
+        """``prefect deployment run``, watched to its end."""
+        given = json.dumps(parameters)
+        return self.prefect("deployment", "run", deployment, "--params", given, "--watch")
+
+    def guard(self, deployment: str, **parameters: Any) -> str:
+        """Run a guard to its end; one that its schedule runs just then cancels ours: try again."""
+        for _ in range(20):
+            ended = self.run(deployment, **parameters)
+            if ended.code == 0:
+                return ended.said
+            assert "Cancelled" in ended.said, ended.said
+        raise AssertionError(f"{deployment} was cancelled again and again")
+
+    @contextmanager
+    def without(self, action: str) -> Iterator[None]:
+        """Within this block the deployer may not do ``action``, and all else."""
+        self._expected.add(action)
+        policies = local_policies()
+        for document in policies.values():
+            for statement in document["Statement"]:
+                statement["Action"] = [a for a in statement["Action"] if a != action]
+        ensure_deployer(lambda _: None, policies)
+        try:
+            yield
+        finally:
+            ensure_deployer(lambda _: None)
+
+    def refuses(self, action: str, call: Callable[[], object]) -> bool:
+        """Whether the deployer, who makes ``call``, is refused ``action``."""
+        self._expected.add(action)
+        try:
+            call()
+        except ClientError as error:
+            denial = find_denial(str(error))
+            return denial is not None and denial.action == action
+        return False
+
+    @contextmanager
+    def everything_allowed(self) -> Iterator[None]:
+        """Within this block the deployer may do whatever it asks for: to find out what that is."""
+        allow = {"Sid": "All", "Effect": "Allow", "Action": "*", "Resource": "*"}
+        document = {"Version": "2012-10-17", "Statement": [allow]}
+        boundary = {BOUNDARY: local_policies()[BOUNDARY]}
+        ensure_deployer(lambda _: None, {"everything": document, **boundary})
+        try:
+            yield
+        finally:
+            ensure_deployer(lambda _: None)
+
+    def trail(self) -> list[dict[str, Any]]:
+        """Every decision since the tests began."""
+        return read_trail(self._began)
+
+    def unexpected(self) -> list[str]:
+        """What the flows asked for since the tests began, and were refused or do not declare."""
+        declared = {call.action for call in read_calls()} | set(read_rights()["unevaluated"])
+        return sorted(
+            {
+                f"{entry['decision']}: {entry['action']} on {entry['resource']}, "
+                f"stage {step_of(entry['agent'])}"
+                for entry in of_deployer(self.trail())
+                if entry["action"]
+                not in (self._expected if entry["decision"] == "denied" else declared)
+            }
+        )
+
     def report(self, lab: str) -> LabReport:
         report = read_report(lab_home() / "labs" / lab)
         assert report is not None, f"lab {lab} left no report"
         return report
 
+    def push_broken_image(self, aliases: list[str]) -> str:
+        """Put an image that dies at once under the tag that these models' image would have.
+
+        Tags are immutable: the models must be a set that no other test brings up.
+        """
+        client = docker.from_env()
+        base = ensure_base_image(client, "x86_64", public_reference=None, log=lambda _: None)
+        config = litellm_config(load_catalog(Settings().catalog_path).choose(aliases))
+        tag = recipe.image_tag(
+            recipe.GATEWAY, base_identity=base.identity, architecture="x86_64", config_text=config
+        )
+        words = "import sys; print('no gateway in this image'); sys.exit(7)"
+        dockerfile = f"FROM {base.reference}\nENTRYPOINT {json.dumps(['python3', '-c', words])}\n"
+        reference = f"{localcloud.REGISTRY_HOST}/{names.repository_name()}:{tag}"
+        client.images.build(fileobj=io.BytesIO(dockerfile.encode()), tag=reference, pull=False)
+        login = self.cloud().registry_login()
+        pushed = client.api.push(
+            reference, auth_config={"username": login.username, "password": login.password}
+        )
+        assert "error" not in pushed, pushed
+        client.images.remove(reference)
+        return tag
+
     def session(self) -> boto3.Session:
-        return boto3.Session(region_name=localcloud.REGION)
+        """What the tests do themselves, they do as root: the deployer does what the flows do."""
+        return root_session()
 
     def cloud(self) -> Cloud:
         return Cloud(self.session())

@@ -12,6 +12,8 @@ from lab.errors import LabError
 from workstation.down import bring_down
 from workstation.env import print_environment
 from workstation.labs import show_labs
+from workstation.policy import write_filled, write_policies
+from workstation.targets import lab_home
 
 
 def main() -> int:
@@ -24,10 +26,15 @@ def main() -> int:
     env = commands.add_parser("env", help="print what an application needs, for eval")
     env.add_argument("--lab", default=os.environ.get("LAB") or "demo")
     env.add_argument("--target", default=os.environ.get("LAB_TARGET") or "local")
+    policy = commands.add_parser("policy", help="the deployer's policies, for an account")
+    policy.add_argument("--account", help="12 digits; without it the project's files are made anew")
+    policy.add_argument("--region", default="us-east-1")
     options = parser.parse_args()
     try:
         if options.command == "down":
             return bring_down(Console(highlight=False))
+        if options.command == "policy":
+            return _policy(options.account, options.region)
         if options.command == "labs":
             return show_labs(options.target, Console(highlight=False))
         return print_environment(options.lab, options.target)
@@ -36,6 +43,15 @@ def main() -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _policy(account: str | None, region: str) -> int:
+    if account is None:
+        write_policies()
+        return 0
+    for command in write_filled(account, region, lab_home() / "policy" / f"{account}-{region}"):
+        sys.stdout.write(command + "\n")
+    return 0
 
 
 if __name__ == "__main__":

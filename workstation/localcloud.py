@@ -72,14 +72,13 @@ class LocalCloud:
     region: str
     container_id: str
     image: str
-    iam_enforcement: bool
 
 
-def start_local_cloud(home: Path, log: Log, *, iam_enforcement: bool = False) -> LocalCloud:
+def start_local_cloud(home: Path, log: Log) -> LocalCloud:
     """Have the local cloud running with its state in ``home/localcloud``, and answering.
 
     May be called any number of times: one that runs as asked is left alone; one with another
-    image, state or enforcement is stopped in good order and started anew, with its labs. A
+    image or state is stopped in good order and started anew, with its labs. A
     restart starts each service's tasks again, at new addresses. Raises
     :class:`PermanentError` when the engine does not answer, the port or the addresses are
     taken or the cloud dies, :class:`DeadlineError` when it does not answer in a minute, and
@@ -88,12 +87,12 @@ def start_local_cloud(home: Path, log: Log, *, iam_enforcement: bool = False) ->
     client = connect()
     state = (home / "localcloud").resolve()
     image = _ensure_image(client, home, log)
-    settings = json.dumps({"image": image, "state": str(state), "iam": iam_enforcement})
+    settings = json.dumps({"image": image, "state": str(state)})
     container = _find(client)
     if container is not None:
         if container.status == "running" and container.labels.get(SETTINGS_LABEL) == settings:
             log("Local cloud: already running")
-            return _await(container, image, iam_enforcement, log)
+            return _await(container, image, log)
         _stop_container(container, log)
     _ensure_network(client, log)
     _check_port(client)
@@ -108,7 +107,6 @@ def start_local_cloud(home: Path, log: Log, *, iam_enforcement: bool = False) ->
             hostname=CONTAINER,
             environment={
                 "HOSTNAME": CONTAINER,
-                "AUTH": "true" if iam_enforcement else "false",
                 "MINISTACK_REGION": REGION,
             },
             labels={SETTINGS_LABEL: settings},
@@ -129,7 +127,7 @@ def start_local_cloud(home: Path, log: Log, *, iam_enforcement: bool = False) ->
             f"The engine could not start the local cloud: {error.explanation}",
             "Run make down to clear what is left of an earlier one, then start again.",
         ) from error
-    return _await(container, image, iam_enforcement, log)
+    return _await(container, image, log)
 
 
 def stop_local_cloud(home: Path, log: Log, *, forget: bool = False) -> None:
@@ -222,7 +220,7 @@ def _find(client: docker.DockerClient) -> Container | None:
         return None
 
 
-def _await(container: Container, image: str, iam_enforcement: bool, log: Log) -> LocalCloud:
+def _await(container: Container, image: str, log: Log) -> LocalCloud:
     def answers() -> LocalCloud | None:
         container.reload()
         if container.status not in {"created", "running"}:
@@ -241,7 +239,6 @@ def _await(container: Container, image: str, iam_enforcement: bool, log: Log) ->
             REGION,
             str(container.id),
             image,
-            iam_enforcement,
         )
 
     return wait_for(

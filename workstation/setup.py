@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from lab.errors import PermanentError
 from workstation import prefect
+from workstation.deployer import ensure_deployer
 from workstation.engine import ensure_engine, stop_engine
 from workstation.localcloud import start_local_cloud, stop_local_cloud
 from workstation.targets import lab_home
@@ -37,6 +38,7 @@ def set_up(target: str, log: Log) -> None:
         ensure_engine(home, log)
         if target == "local":
             start_local_cloud(home, log)
+            ensure_deployer(log)
         orchestration.result()
 
 

@@ -13,7 +13,7 @@ import yaml
 from lab.errors import InvalidInputError
 from lab.settings import ROOT
 
-#: What the local cloud takes for credentials; it accepts any and they open nothing else.
+#: The local cloud's deployer: dummies that open nothing else. It has docs/deployer-policy.json.
 LOCAL_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 
 

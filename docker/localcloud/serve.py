@@ -3,7 +3,7 @@
 Exists because MiniStack 1.5 writes its state only when it is shut down in good order, and an
 image registry's layers as text inside one file. Here the state is also written a moment after
 calls that may have changed it, and each layer once, as a file of its own. It may not change
-what MiniStack answers.
+what MiniStack answers; who may ask what is settled in ``authorization.py`` beside this.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import ministack.app as cloud
+from authorization import Authorization, TaskRoles, Trail, ensure_deployer_key
 from ministack.core import persistence
 from ministack.core.responses import AccountRegionScopedDict
 from ministack.services import ecr, ecs
@@ -121,10 +122,14 @@ def load_containers(data: dict, load: Callable[[dict], None] = ecs.load_persiste
 def main() -> None:
     """Serve until told to stop, then save and return."""
     keeper = Keeper()
-    store = LayerStore(Path(os.environ["STATE_DIR"]).parent / "layers")
+    state = Path(os.environ["STATE_DIR"]).parent
+    store = LayerStore(state / "layers")
     ecr.get_state, ecr.load_persisted_state = store.get_state, store.load_state
     ecs.load_persisted_state = load_containers
     cloud.save_all = keeper.save
+    ensure_deployer_key()
+    Authorization(Trail(state / "trail.jsonl")).install()
+    TaskRoles().install()
     serve = cloud.app
 
     async def app(scope, receive, send):  # noqa: ANN001, ANN202

@@ -32,6 +32,8 @@ from botocore.exceptions import (
 )
 
 from lab import names
+from lab.adapters.agent import name_stage
+from lab.adapters.denial import find_denial
 from lab.durations import to_rfc3339
 from lab.errors import InvalidInputError, LabError, PermanentError, TransientError
 from lab.waiting import wait_for
@@ -80,7 +82,8 @@ _MANIFESTS = [
 _NO_OBJECT = {"NoSuchKey", "NoSuchBucket", "404"}
 #: S3's answers to a conditional write that somebody else won.
 _BEATEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
-_DENIED_CODES = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+#: HEAD requests are refused without a word but their status.
+_DENIED_CODES = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
 _UP_AGAIN = "Bring the lab up again."
 _SIGN_IN = "Sign in to AWS again (for example `aws sso login`) and run the command again."
 
@@ -101,8 +104,11 @@ def told(doing: str) -> Iterator[None]:
             raise PermanentError(
                 f"{doing}: AWS refuses the credentials: {said}", _SIGN_IN
             ) from error
-        if code in _DENIED_CODES:
-            raise PermanentError(message, "Allow the action to whoever runs the lab.") from error
+        denial = find_denial(said, error.operation_name) if code in _DENIED_CODES else None
+        if denial:
+            raise PermanentError(
+                f"{doing}: {denial} is not allowed: {code}: {said}", denial.hint
+            ) from error
         if code in _TRANSIENT_CODES or status >= 500:
             raise TransientError(message, "It may pass: run the command again.") from error
         raise PermanentError(message, "Remove the cause and run the command again.") from error
@@ -185,7 +191,9 @@ class Cloud:
         """A boto3 client, for adapters that ask what this one does not."""
         # A session makes clients one at a time; the clients themselves may be shared.
         with self._making, told(f"opening {service}"):
-            return self._session.client(cast(Any, service), config=self._config)
+            client = self._session.client(cast(Any, service), config=self._config)
+        client.meta.events.register("request-created", name_stage)
+        return client
 
     @cached_property
     def _sts(self) -> STSClient:
@@ -747,8 +755,10 @@ class Cloud:
                     limit=lines,
                     startFromHead=False,
                 )["events"]
-        except LabError:
-            return "\n  (the container wrote no log)"
+        except LabError as error:
+            if isinstance(error.__cause__, self._logs.exceptions.ResourceNotFoundException):
+                return "\n  (the container wrote no log)"
+            return f"\n  (what the container wrote cannot be read: {error.message})"
         said = "\n".join(f"  | {event['message'].rstrip()}" for event in events[-lines:])
         return f"\nIts last words:\n{said}"
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import ClientError
 
+from lab.adapters.agent import carried
 from lab.adapters.aws import Cloud, told
 from lab.catalog import Model
 from lab.durations import format_duration
@@ -36,7 +37,7 @@ def ask_models(cloud: Cloud, models: list[Model]) -> list[ModelFacts]:
     """
     bedrock = _client(cloud)
     with ThreadPoolExecutor(max_workers=8) as pool:
-        return list(pool.map(lambda model: _ask(bedrock, model), models))
+        return list(pool.map(carried(lambda model: _ask(bedrock, model)), models))
 
 
 def subscribe(cloud: Cloud, model_id: str) -> None:

@@ -9,6 +9,7 @@ import docker
 from docker.errors import APIError, DockerException, ImageNotFound
 
 from lab.adapters.aws import RegistryLogin
+from lab.adapters.denial import find_denial
 from lab.adapters.process import raise_if_interrupted
 from lab.errors import PermanentError, TransientError
 
@@ -94,7 +95,10 @@ def _raise_push_error(reference: str, said: str) -> NoReturn:
     passing = ("timeout", "connection", "eof", "unavailable", "503")
     if any(word in said.lower() for word in passing):
         raise TransientError(f"pushing {reference} broke off: {said}")
+    denial = find_denial(said)
     raise PermanentError(
         f"the registry refuses {reference}: {said}",
-        "Check that the repository exists and that the credentials may push to it.",
+        denial.hint
+        if denial
+        else "Check that the repository exists and that the credentials may push to it.",
     )

@@ -125,7 +125,11 @@ class Sweeper:
             [names.resource_name(lab)]
             if lab
             else [
-                a for p in ecs.get_paginator("list_clusters").paginate() for a in p["clusterArns"]
+                arn
+                for page in ecs.get_paginator("list_clusters").paginate()
+                for arn in page["clusterArns"]
+                # Whoever looks may not look at what is certainly somebody else's.
+                if names.lab_of_resource(arn.rsplit("/", 1)[-1])
             ]
         )
         clusters = [

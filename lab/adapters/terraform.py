@@ -21,6 +21,8 @@ from typing import Any
 
 from python_terraform import IsFlagged, Terraform
 
+from lab.adapters.agent import user_agent
+from lab.adapters.denial import find_denial
 from lab.adapters.process import Finished, process_alive, run_child
 from lab.durations import now, to_rfc3339
 from lab.errors import InterruptedWorkError, LabError, PermanentError, TransientError
@@ -183,7 +185,12 @@ class TerraformRoot(Terraform):  # type: ignore[misc]
         super().__init__(working_dir=str(module))
         self._module, self._data, self._backend = module, data, dict(backend)
         self._environment = _clean_environment(
-            {**cli_environment(home), **environment, "TF_DATA_DIR": str(data.resolve())}
+            {
+                **cli_environment(home),
+                **environment,
+                "TF_DATA_DIR": str(data.resolve()),
+                "TF_APPEND_USER_AGENT": user_agent(),
+            }
         )
         self._deadline, self._log = deadline, log
         self._diagnostics: list[str] = []
@@ -308,6 +315,11 @@ class TerraformRoot(Terraform):  # type: ignore[misc]
         message = f"terraform {cmd} failed: {said}"
         if "execution halted" in said.lower() or "interrupt" in said.lower():
             return InterruptedWorkError(message)
+        denial = find_denial(said)
+        if denial:
+            return PermanentTerraformError(
+                f"terraform {cmd} failed: {denial} is not allowed: {said}", denial.hint
+            )
         if _TRANSIENT.search(said):
             return TransientTerraformError(
                 message, "It may pass: run the command again; it goes on from what exists."

@@ -17,9 +17,10 @@ locals {
 
 # Used by the schedule.
 resource "aws_iam_role" "scheduler" {
-  name        = "${local.name}-scheduler"
-  description = "Lets the schedule of lab ${var.lab} start its stop"
-  tags        = local.role_tags
+  name                 = "${local.name}-scheduler"
+  description          = "Lets the schedule of lab ${var.lab} start its stop"
+  tags                 = local.role_tags
+  permissions_boundary = local.role_boundary
 
   # Scheduler assumes roles in the name of a group: it refuses a condition on a single schedule.
   assume_role_policy = jsonencode({
@@ -52,9 +53,10 @@ resource "aws_iam_role_policy" "scheduler" {
 
 # Used by the state machine.
 resource "aws_iam_role" "stop" {
-  name        = "${local.name}-stop"
-  description = "Lets the end of lab ${var.lab} stop its service"
-  tags        = local.role_tags
+  name                 = "${local.name}-stop"
+  description          = "Lets the end of lab ${var.lab} stop its service"
+  tags                 = local.role_tags
+  permissions_boundary = local.role_boundary
 
   assume_role_policy = jsonencode({
     Version = "2012-10-17"

@@ -38,10 +38,11 @@ locals {
 
 # Used by ECS, before and beside the container.
 resource "aws_iam_role" "execution" {
-  name               = "${local.name}-execution"
-  description        = "Lets ECS start the gateway of lab ${var.lab}"
-  tags               = local.role_tags
-  assume_role_policy = jsonencode(local.ecs_tasks_trust)
+  name                 = "${local.name}-execution"
+  description          = "Lets ECS start the gateway of lab ${var.lab}"
+  tags                 = local.role_tags
+  permissions_boundary = local.role_boundary
+  assume_role_policy   = jsonencode(local.ecs_tasks_trust)
 }
 
 resource "aws_iam_role_policy" "execution" {
@@ -83,10 +84,11 @@ resource "aws_iam_role_policy" "execution" {
 
 # Used by the gateway itself.
 resource "aws_iam_role" "task" {
-  name               = "${local.name}-task"
-  description        = "Lets the gateway of lab ${var.lab} call its models"
-  tags               = local.role_tags
-  assume_role_policy = jsonencode(local.ecs_tasks_trust)
+  name                 = "${local.name}-task"
+  description          = "Lets the gateway of lab ${var.lab} call its models"
+  tags                 = local.role_tags
+  permissions_boundary = local.role_boundary
+  assume_role_policy   = jsonencode(local.ecs_tasks_trust)
 }
 
 resource "aws_iam_role_policy" "task" {

@@ -29,6 +29,8 @@ locals {
   # Roles belong to no region; whoever looks for what a lab left must not take another region's.
   role_tags = { "lab:region" = local.region }
 
+  role_boundary = var.role_boundary_arn == "" ? null : var.role_boundary_arn
+
   account   = data.aws_caller_identity.this.account_id
   partition = data.aws_partition.this.partition
   region    = data.aws_region.this.name

@@ -81,6 +81,18 @@ variable "stop_grace_minutes" {
   }
 }
 
+variable "role_boundary_arn" {
+  description = "ARN of the permissions boundary of the lab's roles; empty: they have none. A deployer whose own rights end at the boundary cannot make roles without it."
+  type        = string
+  default     = ""
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^(arn:aws[a-z-]*:iam::[0-9]{12}:policy/[A-Za-z0-9_+=,.@/-]+)?$", var.role_boundary_arn))
+    error_message = "role_boundary_arn \"${var.role_boundary_arn}\" is not allowed: empty, or arn:aws:iam::ACCOUNT:policy/NAME."
+  }
+}
+
 variable "allowed_cidrs" {
   description = "The hosts that may reach the gateway, each as a public IPv4 address with /32."
   type        = set(string)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import signal
 import subprocess
@@ -17,17 +16,13 @@ import docker
 import pytest
 from openai import APIConnectionError, APIStatusError, OpenAI
 
-from lab import image as recipe
 from lab import names
-from lab.adapters.base_image import ensure_base_image
 from lab.adapters.sweep import Sweeper
-from lab.catalog import load_catalog
 from lab.lifecycle import Told
-from lab.render import litellm_config
 from lab.report import Verdict
-from lab.settings import ROOT, Settings
+from lab.settings import ROOT
 from tests.stack import Ended, Stack
-from workstation import localcloud, prefect
+from workstation import prefect
 from workstation.targets import lab_home, target_environment
 
 LAB = "life"
@@ -69,6 +64,17 @@ def test_the_local_cloud_serves_the_seeds_own_models(live: Stack) -> None:
         "cohere.command-r-v1:0",
     ]
     assert {note.told for note in report.model_notes} <= {Told.SUBSCRIBED}
+
+
+def test_the_gateway_has_its_own_role_and_no_more(live: Stack) -> None:
+    """should have asked the models as the lab's task role, and only for what it may."""
+    role = f":assumed-role/{names.resource_name(LAB)}-task/"
+    asked = [e for e in live.trail() if role in e["principal"]]
+    assert {e["action"] for e in asked} == {
+        "bedrock:InvokeModel",
+        "bedrock:InvokeModelWithResponseStream",
+    }
+    assert [e for e in asked if e["decision"] == "denied"] == []
 
 
 def test_an_application_calls_the_lab_with_what_make_env_prints(live: Stack) -> None:
@@ -142,7 +148,7 @@ def test_a_second_up_builds_and_replaces_nothing(live: Stack) -> None:
 def test_a_broken_image_is_told_and_the_old_version_still_serves(live: Stack) -> None:
     """should fail at the rollout with the container's words, and leave the old task serving."""
     before = live.task_arn(LAB)
-    tag = _push_broken_image(live, ["bedrock-titan-lite"])
+    tag = live.push_broken_image(["bedrock-titan-lite"])
     try:
         ended = live.up(LAB, models=["bedrock-titan-lite"])
     finally:
@@ -359,30 +365,6 @@ def _recorded(stack: Stack) -> dict[str, Any]:
     found = stack.cloud().get_record(stack.bucket, names.lab_record_key(LAB))
     assert found is not None
     return found
-
-
-def _push_broken_image(stack: Stack, aliases: list[str]) -> str:
-    """Put an image that dies at once under the tag that these models' image would have.
-
-    Tags are immutable: the models must be a set that no other test brings up.
-    """
-    client = docker.from_env()
-    base = ensure_base_image(client, "x86_64", public_reference=None, log=lambda _: None)
-    config = litellm_config(load_catalog(Settings().catalog_path).choose(aliases))
-    tag = recipe.image_tag(
-        recipe.GATEWAY, base_identity=base.identity, architecture="x86_64", config_text=config
-    )
-    words = "import sys; print('no gateway in this image'); sys.exit(7)"
-    dockerfile = f"FROM {base.reference}\nENTRYPOINT {json.dumps(['python3', '-c', words])}\n"
-    reference = f"{localcloud.REGISTRY_HOST}/{names.repository_name()}:{tag}"
-    client.images.build(fileobj=io.BytesIO(dockerfile.encode()), tag=reference, pull=False)
-    login = stack.cloud().registry_login()
-    pushed = client.api.push(
-        reference, auth_config={"username": login.username, "password": login.password}
-    )
-    assert "error" not in pushed, pushed
-    client.images.remove(reference)
-    return tag
 
 
 def _scheduled_ends(lab: str) -> list[dict[str, str]]:

@@ -11,9 +11,8 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import boto3
 import docker
 import pytest
 from docker.errors import ImageNotFound
@@ -21,6 +20,7 @@ from docker.errors import ImageNotFound
 from lab.adapters.base_image import PUBLIC_PYTHON, ensure_base_image
 from lab.errors import PermanentError
 from workstation import localcloud
+from workstation.deployer import root_session
 from workstation.localcloud import start_local_cloud, stop_local_cloud
 from workstation.targets import lab_home
 
@@ -35,13 +35,7 @@ def log(text: str) -> None:
 
 
 def aws(service: str) -> Any:
-    return boto3.client(
-        service,
-        endpoint_url=localcloud.ENDPOINT_URL,
-        region_name=localcloud.REGION,
-        aws_access_key_id="local",
-        aws_secret_access_key="local",  # pragma: allowlist secret: the local cloud takes any
-    )
+    return root_session().client(cast(Any, service), endpoint_url=localcloud.ENDPOINT_URL)
 
 
 @pytest.fixture(scope="module")

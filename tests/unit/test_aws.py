@@ -195,7 +195,7 @@ def test_a_settled_bucket_is_left_alone(stubs: Stubs) -> None:
 def test_somebody_elses_bucket_is_refused(stubs: Stubs) -> None:
     """should touch nothing of a bucket that is not ours"""
     stubs.fails("s3", "head_bucket", "403", 403)
-    with pytest.raises(PermanentError, match="the bucket b: 403"):
+    with pytest.raises(PermanentError, match="the bucket b: s3:ListBucket is not allowed: 403"):
         stubs.cloud.ensure_state_bucket("b")
 
 

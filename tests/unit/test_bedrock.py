@@ -191,7 +191,7 @@ def test_what_may_not_be_asked_is_named(cloud: Cloud, fake: FakeBedrock, action:
     profile = InferenceProfile(id="us.anthropic.one", regions=["us-east-1"])
     with pytest.raises(PermanentError, match=rf"\(bedrock:{action}\)") as caught:
         bedrock.ask_models(cloud, [model("anthropic.one", inference_profile=profile)])
-    assert "Allow the action" in caught.value.hint
+    assert "Allow " in caught.value.hint
 
 
 def test_a_busy_bedrock_is_asked_again(stubs: Stubs) -> None:

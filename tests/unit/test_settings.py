@@ -171,3 +171,18 @@ def test_longest_life_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAB_LONGEST_LIFE", "PT12H")
     assert read_settings().longest_life == timedelta(hours=12)
     assert "LAB_LONGEST_LIFE" in refusal(monkeypatch, "LAB_LONGEST_LIFE", "long")
+
+
+@pytest.mark.parametrize(("given", "name"), [("", None), ("gateway-lab-boundary",) * 2])
+def test_a_role_boundary_is_a_policys_name(
+    monkeypatch: pytest.MonkeyPatch, given: str, name: str | None
+) -> None:
+    """should be none where it is empty"""
+    monkeypatch.setenv("LAB_ROLE_BOUNDARY", given)
+    assert read_settings().role_boundary == name
+
+
+def test_a_role_boundary_that_is_no_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """should take no ARN: the account's is made of the name"""
+    said = refusal(monkeypatch, "LAB_ROLE_BOUNDARY", "arn:aws:iam::1:policy/x")
+    assert said.startswith("LAB_ROLE_BOUNDARY: ")

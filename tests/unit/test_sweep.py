@@ -320,6 +320,14 @@ def test_a_name_alone_is_not_ours(account: Account) -> None:
     assert Sweeper(account.cloud).look(None)[1] == []
 
 
+def test_what_bears_another_name_is_not_even_looked_at(account: Account) -> None:
+    """should ask nothing of a thing that is certainly somebody else's: it may not be allowed to"""
+    account.has("demo")
+    Sweeper(account.cloud).look(None)
+    assert any("demo" in str(asked) for _, asked in account.calls)
+    assert [call for call in account.calls if "somebody-elses" in str(call)] == []
+
+
 def test_nothing_is_removed_by_looking(account: Account) -> None:
     """should ask questions only"""
     account.has("demo")

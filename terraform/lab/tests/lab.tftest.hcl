@@ -155,6 +155,7 @@ run "follows_its_settings" {
     gateway_port      = 8443
     key_version       = 7
     tls_version       = 1893456000
+    role_boundary_arn = "arn:aws:iam::111122223333:policy/gateway-lab-boundary"
     image             = "localhost:4566/gateway-lab@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
   }
 
@@ -189,6 +190,14 @@ run "follows_its_settings" {
   assert {
     condition     = local.gateway_environment.PORT == "8443"
     error_message = "The gateway listens where the firewall is open."
+  }
+
+  assert {
+    condition = alltrue([
+      for r in [aws_iam_role.execution, aws_iam_role.task, aws_iam_role.scheduler, aws_iam_role.stop] :
+      r.permissions_boundary == "arn:aws:iam::111122223333:policy/gateway-lab-boundary"
+    ])
+    error_message = "Every role has the boundary that is asked for."
   }
 
   assert {
@@ -301,6 +310,14 @@ run "builds_one_lab" {
   assert {
     condition     = aws_iam_role.execution.name == "gateway-lab-demo-execution" && aws_iam_role.task.name == "gateway-lab-demo-task"
     error_message = "The roles are called gateway-lab-demo-execution and gateway-lab-demo-task."
+  }
+
+  assert {
+    condition = alltrue([
+      for r in [aws_iam_role.execution, aws_iam_role.task, aws_iam_role.scheduler, aws_iam_role.stop] :
+      r.permissions_boundary == null
+    ])
+    error_message = "Without a boundary asked for, roles have none."
   }
 
   # The firewall.

@@ -281,6 +281,20 @@ run "stop_grace_minutes_fraction" {
   expect_failures = [var.stop_grace_minutes]
 }
 
+run "role_boundary_of_no_account" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    role_boundary_arn = "gateway-lab-boundary"
+  }
+
+  expect_failures = [var.role_boundary_arn]
+}
+
 run "allowed_cidrs_none" {
   command = plan
 
