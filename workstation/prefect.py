@@ -295,11 +295,17 @@ class Api:
         return list(found["schedules"]) if found else []
 
     def set_schedule(self, deployment: str, schedule: str, change: dict[str, Any]) -> None:
-        """Change one schedule of ``deployment``: ``active``, or ``schedule`` itself."""
+        """Change one schedule of ``deployment``: ``active``, or ``schedule`` itself.
+
+        On return the runs that follow from it are scheduled. The server's own scheduler looks for
+        a changed schedule once a minute only, and by then its first time may have passed.
+        """
         found = self.deployment(deployment)
         if found is None:
             raise PermanentError(f"there is no deployment {deployment}", "Run `make demo`.")
         self._ask("PATCH", f"/deployments/{found['id']}/schedules/{schedule}", change)
+        # Says nothing where no schedule is active.
+        self._ask("POST", f"/deployments/{found['id']}/schedule", {})
 
     def runs(self, *, tags: list[str] | None = None, states: list[str] | None = None) -> Any:
         """Flow runs that carry all ``tags`` and are in one of ``states``, newest first."""

@@ -2,7 +2,9 @@ locals {
   container_name = "gateway"
 
   gateway_environment = {
-    PORT             = tostring(var.gateway_port)
+    PORT = tostring(var.gateway_port)
+    # Without it LiteLLM calls Bedrock in a region of its own choice.
+    AWS_REGION       = local.region
     GATEWAY_TLS_NAME = "${local.name}.internal"
 
     # Read by nobody: a new certificate is a new revision, so that the rollout restarts the task.

@@ -30,7 +30,7 @@ locals {
     "^(24[0-9]|25[0-5])\\.",                            # reserved
   ])
 
-  own_environment = ["GATEWAY_TLS_NAME", "GATEWAY_TLS_PEM", "GATEWAY_TLS_VERSION", "LITELLM_MASTER_KEY", "PORT"]
+  own_environment = ["AWS_REGION", "GATEWAY_TLS_NAME", "GATEWAY_TLS_PEM", "GATEWAY_TLS_VERSION", "LITELLM_MASTER_KEY", "PORT"]
 
   bedrock_id = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)*$"
 }

@@ -130,7 +130,7 @@ def test_a_replaced_spot_task_has_a_new_endpoint(live: Stack) -> None:
     """should find the new task's address and tell that the endpoint changed."""
     guard(live, "lab-watch/local")
     before = variable(names.variable(LAB, "endpoint"))
-    assert before.startswith("http://")
+    assert before.startswith("https://")
     old = live.task_arn(LAB)
     with killed_task(LAB):
         wait_until(lambda: live.task_arn(LAB) not in (None, old), 120, "a new task")

@@ -13,12 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import httpx
 import pytest
-from openai import APIConnectionError, APIStatusError, OpenAI
+from docker.models.containers import Container
+from openai import APIConnectionError, APIStatusError
 
+from lab import image as recipe
 from lab import names
+from lab.adapters.gateway import open_client, pinned
 from lab.adapters.sweep import Sweeper
+from lab.endpoint import Endpoint, call_with_curl, call_with_python
 from lab.lifecycle import Told
+from lab.record import LabRecord
 from lab.report import Verdict
 from lab.settings import ROOT
 from tests.stack import Ended, Stack
@@ -78,16 +84,51 @@ def test_the_gateway_has_its_own_role_and_no_more(live: Stack) -> None:
 
 
 def test_an_application_calls_the_lab_with_what_make_env_prints(live: Stack) -> None:
-    """should give base URL and key for eval, and the key opens the gateway."""
-    ended = live.command([sys.executable, "-m", "workstation", "env", "--lab", LAB])
-    values = dict(
-        line.removeprefix("export ").split("=", 1) for line in ended.said.strip().splitlines()
-    )
-    client = OpenAI(base_url=values["OPENAI_BASE_URL"], api_key=values["OPENAI_API_KEY"])
-    answer = client.chat.completions.create(
-        model="bedrock-titan", messages=[{"role": "user", "content": "Hello"}]
-    )
-    assert answer.choices[0].message.content
+    """should be enough for the lines that README and Prefect's UI show."""
+    environment = f'eval "$(LAB={LAB} make -s env)" && export PATH="$1:$PATH" && '
+    curl = f"{environment} {call_with_curl('bedrock-titan')}"
+    python = f"{environment} python - <<'PYTHON'\n{call_with_python('bedrock-titan')}PYTHON\n"
+    tools = str(Path(sys.executable).parent)
+    asked = live.command(["bash", "-euc", curl, "bash", tools])
+    assert asked.code == 0, asked.said
+    assert '"content"' in asked.said
+    asked = live.command(["bash", "-euc", python, "bash", tools])
+    assert asked.code == 0, asked.said
+    assert asked.said.strip()
+
+
+def test_without_the_key_every_route_answers_401(live: Stack) -> None:
+    """should refuse in OpenAI's form, whatever was asked for, also what is not there."""
+    for key in (None, "sk-another"):
+        for path in ("/v1/models", "/health/readiness", "/", "/ui", "/docs", "/key/generate"):
+            answer = _get(live, path, key)
+            assert answer.status_code == 401, path
+            assert answer.json()["error"]["code"] == "invalid_api_key"
+    key = live.cloud().gateway_key(names.key_secret(LAB))
+    assert _get(live, "/v1/models", key).status_code == 200
+    assert {_get(live, path, key).status_code for path in ("/", "/ui", "/docs")} == {404}
+
+
+def test_plain_http_is_refused(live: Stack) -> None:
+    """should answer nothing that is not TLS, and TLS only for who pins the lab's authority."""
+    url = _endpoint(live).url
+    with pytest.raises(httpx.TransportError):
+        httpx.get(url.replace("https:", "http:"), timeout=5)
+    with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+        httpx.get(url, timeout=5)
+
+
+def test_the_container_is_held_to_its_bounds(live: Stack) -> None:
+    """should run as nobody, with nothing to write to, no capability, and the task's size."""
+    (container,) = _containers(LAB)
+    host = container.attrs["HostConfig"]
+    assert container.attrs["Config"]["User"] == f"{recipe.GATEWAY_USER}:{recipe.GATEWAY_USER}"
+    assert host["ReadonlyRootfs"] is True
+    assert host["CapDrop"] == ["ALL"]
+    assert not host["Privileged"]
+    assert (host["NanoCpus"], host["Memory"]) == (1_000_000_000, 2048 * 1024 * 1024)
+    shell = container.exec_run(["/bin/sh", "-c", "true"])
+    assert shell.exit_code != 0
 
 
 def test_the_end_is_scheduled_and_recorded(live: Stack) -> None:
@@ -216,13 +257,14 @@ def test_another_key_replaces_the_old_one_under_a_lab_that_answers(live: Stack) 
     secret, name = names.key_secret(LAB), names.resource_name(LAB)
     old, before = live.cloud().gateway_key(secret), live.cloud().running_task(name, name)
     assert before is not None
+    serving = _endpoint(live)
     answers: list[tuple[float, int]] = []
     done = threading.Event()
 
     def ask() -> None:
         while not done.wait(0.2):
             at = time.time()
-            answers.append((at, _status(before.address, old)))
+            answers.append((at, _status(serving, old)))
 
     asking = threading.Thread(target=ask)
     asking.start()
@@ -236,9 +278,8 @@ def test_another_key_replaces_the_old_one_under_a_lab_that_answers(live: Stack) 
     new, after = live.cloud().gateway_key(secret), live.cloud().running_task(name, name)
     assert after is not None
     assert (new, after.arn) != (old, before.arn)
-    assert _status(after.address, new) == 200
-    # LiteLLM without a database answers a key that is not its own with 400.
-    assert _status(after.address, old) in {400, 401}
+    assert _status(_endpoint(live), new) == 200
+    assert _status(_endpoint(live), old) == 401
     # The local cloud takes a container that runs for one that is ready; AWS asks it.
     ran = live.session().client("ecs").describe_tasks(cluster=name, tasks=[after.arn])
     until = ran["tasks"][0]["startedAt"].timestamp()
@@ -312,29 +353,39 @@ def test_down_leaves_nothing_and_may_be_repeated(live: Stack) -> None:
     assert _scheduled_ends(LAB) == []
     assert not (lab_home() / "labs" / LAB).exists()
     assert "nothing left" in _artifact(names.artifact_key(LAB, "teardown"))["data"]
-    assert not _containers_of(LAB)
+    assert not _containers(LAB)
     again = live.down(LAB)
     assert again.code == 0, again.said
 
 
 def _answers(live: Stack) -> bool:
     key = live.cloud().gateway_key(names.key_secret(LAB))
-    name = names.resource_name(LAB)
-    task = live.cloud().running_task(name, name)
-    assert task is not None
-    answer = _client(task.address, key).chat.completions.create(
+    answer = open_client(_endpoint(live), key).chat.completions.create(
         model="bedrock-titan-lite", messages=[{"role": "user", "content": "Still there?"}]
     )
     return bool(answer.choices[0].message.content)
 
 
-def _client(address: str, key: str) -> OpenAI:
-    return OpenAI(base_url=f"{names.endpoint_of(address)}/v1", api_key=key)
+def _endpoint(live: Stack) -> Endpoint:
+    """Where the lab answers now, and how it is known."""
+    name = names.resource_name(LAB)
+    task = live.cloud().running_task(name, name)
+    assert task is not None
+    trust = LabRecord.model_validate(_recorded(live)).trust
+    assert trust is not None
+    return Endpoint.of(LAB, task.address, trust.ca)
 
 
-def _status(address: str, key: str) -> int:
-    """What the gateway at ``address`` answers to the key; 0 if it does not answer."""
-    client = _client(address, key).with_options(max_retries=0, timeout=5)
+def _get(live: Stack, path: str, key: str | None) -> httpx.Response:
+    endpoint = _endpoint(live)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    with httpx.Client(timeout=10, headers=headers, **pinned(endpoint)) as client:
+        return client.get(f"{endpoint.url}{path}")
+
+
+def _status(endpoint: Endpoint, key: str) -> int:
+    """What the gateway answers to the key; 0 if it does not answer."""
+    client = open_client(endpoint, key).with_options(max_retries=0, timeout=5)
     try:
         return client.models.with_raw_response.list().status_code
     except APIStatusError as error:
@@ -386,9 +437,9 @@ def _artifact(key: str) -> dict[str, str] | None:
         return api._ask("GET", f"/artifacts/{key}/latest")
 
 
-def _containers_of(lab: str) -> list[str]:
+def _containers(lab: str) -> list[Container]:
     name = names.resource_name(lab)
-    return [c.name for c in docker.from_env().containers.list(all=True) if name in str(c.labels)]
+    return [c for c in docker.from_env().containers.list(all=True) if name in str(c.labels)]
 
 
 def _terraform_running(lab: str) -> bool:

@@ -97,6 +97,17 @@ def test_an_answer_that_takes_long_is_asked_for_again(
         assert api.deployment("lab-up/local") == {"id": "one"}
 
 
+def test_a_changed_schedule_has_its_runs_at_once(server: Server) -> None:
+    """should not leave them to the server's next look, which may come after the first is due"""
+    server.answers = [(200, {"id": "d"}), (204, None), (200, None)]
+    with Api() as api:
+        api.set_schedule("lab-rebuild/nightly-local", "s", {"active": True})
+    assert server.asked[1:] == [
+        ("PATCH", "/api/deployments/d/schedules/s", {"active": True}),
+        ("POST", "/api/deployments/d/schedule", {}),
+    ]
+
+
 def test_what_a_dead_worker_had_taken_is_scheduled_again(server: Server) -> None:
     """should be there for the next worker, at once"""
     server.answers = [(201, {"status": "ACCEPT"})]

@@ -551,6 +551,7 @@ run "builds_one_lab" {
         "portMappings": [{"containerPort": 4000, "hostPort": 4000, "protocol": "tcp"}],
         "environment": [
           {"name": "ALPHA", "value": "first"},
+          {"name": "AWS_REGION", "value": "eu-central-1"},
           {"name": "GATEWAY_TLS_NAME", "value": "gateway-lab-demo.internal"},
           {"name": "GATEWAY_TLS_VERSION", "value": "1"},
           {"name": "PORT", "value": "4000"},

@@ -1205,6 +1205,20 @@ run "tls_version_fraction" {
   expect_failures = [var.tls_version]
 }
 
+run "container_environment_region" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    container_environment = { AWS_REGION = "us-west-2" }
+  }
+
+  expect_failures = [var.container_environment]
+}
+
 run "container_environment_port" {
   command = plan
 
