@@ -20,6 +20,7 @@ LAB_NAME_MAX = 20
 TAG_LAB = "lab:id"
 TAG_PROJECT = "lab:project"
 TAG_OWNER = "lab:owner"
+TAG_MANAGED_BY = "lab:managed-by"
 #: On roles, which belong to no region of their own.
 TAG_REGION = "lab:region"
 TAG_EXPIRES_AT = "lab:expires-at"

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
+from lab import names
 from lab.addresses import check_hosts
 from lab.certificate import Trust
 from lab.durations import format_duration, to_rfc3339
@@ -65,6 +66,16 @@ class LabRecord(BaseModel):
     @field_serializer("created_at", "expires_at")
     def _rfc3339(self, moment: datetime) -> str:
         return to_rfc3339(moment)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags of all that the lab has, as Terraform gives them."""
+        return {
+            names.TAG_LAB: self.lab,
+            names.TAG_PROJECT: names.PROJECT,
+            names.TAG_OWNER: self.owner,
+            names.TAG_MANAGED_BY: "terraform",
+        }
 
     def moved_to(self, expires_at: datetime, longest: timedelta) -> LabRecord:
         """The record with another end, for which no notice was given yet.

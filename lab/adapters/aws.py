@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 
 Log = Callable[[str], None]
 
+#: The capacity that a cluster's services may ask for.
+CAPACITY = ("FARGATE", "FARGATE_SPOT")
+
 _TRANSIENT_CODES = {
     "Throttling",
     "ThrottlingException",
@@ -530,6 +533,23 @@ class Cloud:
             if "DeletedDate" not in found:
                 return False
             self._secrets.restore_secret(SecretId=secret)
+        return True
+
+    def ensure_cluster(self, name: str, tags: Mapping[str, str]) -> bool:
+        """On return the cluster is there, with Fargate's capacity; whether it was made now.
+
+        Tags and capacity of one that was there stay as they are. May be called again.
+        """
+        with told(f"making the cluster {name}"):
+            for found in self._ecs.describe_clusters(clusters=[name])["clusters"]:
+                if found["status"] == "ACTIVE":
+                    return False
+            self._ecs.create_cluster(
+                clusterName=name,
+                capacityProviders=list(CAPACITY),
+                settings=[{"name": "containerInsights", "value": "disabled"}],
+                tags=[{"key": key, "value": value} for key, value in tags.items()],
+            )
         return True
 
     def service(self, cluster: str, service: str) -> ServiceTypeDef | None:

@@ -206,6 +206,13 @@ variable "capacity_provider" {
   }
 }
 
+variable "cluster_exists" {
+  description = "Whether the cluster has been made already, with the capacity providers FARGATE and FARGATE_SPOT. It is taken over."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "desired_count" {
   description = "Tasks of a new service; 0 while its image is not in the registry. Later changes are ignored."
   type        = number

@@ -627,6 +627,25 @@ def test_a_stop_that_cannot_be_read_is_told(stubs: Stubs) -> None:
         stubs.cloud.move_stop("demo", AT)
 
 
+def test_a_cluster_is_made_once_with_its_capacity(stubs: Stubs) -> None:
+    """should make in one call what Terraform waits for twice, and touch none that is there"""
+    gone = {"clusterArn": f"{ARN}cluster/{NAME}", "status": "INACTIVE"}
+    stubs.says("ecs", "describe_clusters", {"clusters": [gone]}, clusters=[NAME])
+    stubs.says(
+        "ecs",
+        "create_cluster",
+        {},
+        clusterName=NAME,
+        capacityProviders=["FARGATE", "FARGATE_SPOT"],
+        settings=[{"name": "containerInsights", "value": "disabled"}],
+        tags=[{"key": "lab:id", "value": "demo"}],
+    )
+    assert stubs.cloud.ensure_cluster(NAME, {"lab:id": "demo"}) is True
+    live = {**gone, "status": "ACTIVE"}
+    stubs.says("ecs", "describe_clusters", {"clusters": [live]}, clusters=[NAME])
+    assert stubs.cloud.ensure_cluster(NAME, {"lab:id": "demo"}) is False
+
+
 def test_the_end_is_tagged_on_the_live_cluster_alone(stubs: Stubs) -> None:
     """should write the time as everywhere, and pass over a cluster that is deleted"""
     live, gone = f"{ARN}cluster/{NAME}", f"{ARN}cluster/gone"

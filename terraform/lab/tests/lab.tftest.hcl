@@ -604,7 +604,7 @@ run "builds_one_lab" {
   }
 
   assert {
-    condition     = aws_ecs_cluster_capacity_providers.this.capacity_providers == toset(["FARGATE", "FARGATE_SPOT"])
+    condition     = aws_ecs_cluster_capacity_providers.this[0].capacity_providers == toset(["FARGATE", "FARGATE_SPOT"])
     error_message = "The cluster has Spot and on-demand capacity."
   }
 
