@@ -16,7 +16,7 @@ from tasks.image import build_image, plan_image, push_image, scan_image
 from tasks.lifetime import schedule_end
 from tasks.outcome import UpOutcome, destroyed_on_failure, gather, told_outcome
 from tasks.preflight import preflight
-from tasks.provision import provision_foundation, provision_lab
+from tasks.provision import provision_foundation, provision_lab, vouch_for_lab
 from tasks.rollout import roll_out
 from tasks.validate import check_model_list, validate_model
 
@@ -67,3 +67,4 @@ def bring_up(spec: LabSpec, settings: Settings, checked: Checked, outcome: UpOut
         unmapped(settings), unmapped(live.endpoint), unmapped(made.secret_name), cases
     )
     outcome.models_said(gather(*results))
+    vouch_for_lab(spec.lab, made, settings, checked.place)

@@ -67,7 +67,13 @@ def lab_record_key(lab: str) -> str:
     return f"{lab_prefix(lab)}lab.json"
 
 
+def lab_applied_key(lab: str) -> str:
+    """The key of what Terraform was last applied with for the lab, see lab.applied."""
+    return f"{lab_prefix(lab)}applied.json"
+
+
 FOUNDATION_STATE_KEY = "foundation/terraform.tfstate"
+FOUNDATION_APPLIED_KEY = "foundation/applied.json"
 
 
 #: The port that the gateway listens on.

@@ -7,12 +7,15 @@ import os
 from datetime import datetime, timedelta
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lab import names
+from lab.adapters.sweep import Leftover, Sweeper
 from lab.adapters.terraform import TerraformRoot
+from lab.applied import Applied, fingerprint
 from lab.certificate import Trust
 from lab.durations import to_rfc3339
+from lab.errors import LabError
 from lab.plan import Checked, ImagePlan, Place
 from lab.record import LabRecord
 from lab.render import terraform_models
@@ -25,6 +28,8 @@ from tasks.stages import run_log, stage
 #: What Terraform calls the rules that let hosts in, and the secret's value.
 FIREWALL_RULES = "aws_vpc_security_group_ingress_rule.gateway"
 KEY = "aws_secretsmanager_secret_version.this"
+#: Variables that are moved on a live lab without Terraform, or heeded at its first apply only.
+_MOVED = {"expires_at", "desired_count"}
 
 
 class Provisioned(BaseModel):
@@ -38,12 +43,28 @@ class Provisioned(BaseModel):
     log_group_name: str
     secret_name: str
     trust: Trust
+    #: Of the code and values that made it, and Terraform's outputs; see lab.applied.
+    fingerprint: str = ""
+    outputs: dict[str, Any] = Field(default_factory=dict)
 
 
 @stage("foundation", run_name="foundation-{place.region}")
 def provision_foundation(settings: Settings, place: Place) -> None:
-    """On return the image repository exists as the code wants it. May run at once for many labs."""
-    _root("foundation", names.FOUNDATION_STATE_KEY, settings, place).up(_foundation_variables())
+    """On return the image repository exists as the code wants it. May run at once for many labs.
+
+    Where it is there and neither code nor state have changed since the last apply, nothing is
+    applied.
+    """
+    cloud, variables = open_cloud(settings), _foundation_variables()
+    root = _root("foundation", names.FOUNDATION_STATE_KEY, settings, place)
+    wanted = fingerprint(root.module, variables)
+    known = _applied(place, names.FOUNDATION_APPLIED_KEY, settings)
+    state = cloud.object_version(place.bucket, names.FOUNDATION_STATE_KEY)
+    if known and known.still_holds(wanted, state) and cloud.has_repository(names.repository_name()):
+        run_log()("the foundation is as it was applied last")
+        return
+    root.up(variables)
+    _remember(place, names.FOUNDATION_APPLIED_KEY, names.FOUNDATION_STATE_KEY, wanted, settings)
 
 
 @stage("provision", run_name="provision-{spec.lab}")
@@ -52,8 +73,11 @@ def provision_lab(
 ) -> Provisioned:
     """On return everything of the lab but a running task of the new image exists.
 
-    The service starts at once only if its image is in the registry already.
+    The service starts at once only if its image is in the registry already. Where the last up got
+    to its end, and code, values, state and everything of the lab are as it left them, nothing is
+    applied. Whoever calls this vouches with :func:`vouch_for_lab` once the lab was found good.
     """
+    cloud = open_cloud(settings)
     variables = {
         "lab": spec.lab,
         "owner": spec.owner,
@@ -74,17 +98,89 @@ def provision_lab(
         "role_boundary_arn": checked.place.policy_arn(settings.role_boundary),
         "cluster_exists": True,
     }
-    # Faster than Terraform makes one, which takes it over: see terraform/lab/gateway.tf.
-    open_cloud(settings).ensure_cluster(
-        names.resource_name(spec.lab),
-        record.tags | {names.TAG_EXPIRES_AT: to_rfc3339(record.expires_at)},
-    )
     certificate = certify(spec.lab, settings, checked.place)
-    outputs = lab_root(spec.lab, settings, checked.place).up(
-        {**variables, "tls_version": certificate.trust.version},
-        secrets={"tls_pem": certificate.pem},
+    variables["tls_version"] = certificate.trust.version
+    root = lab_root(spec.lab, settings, checked.place)
+    wanted = fingerprint(root.module, {k: v for k, v in variables.items() if k not in _MOVED})
+    outputs = _outputs_of_last(spec.lab, wanted, settings, checked.place)
+    if outputs is None:
+        # Faster than Terraform makes one, which takes it over: see terraform/lab/gateway.tf.
+        cluster_tags = record.tags | {names.TAG_EXPIRES_AT: to_rfc3339(record.expires_at)}
+        cloud.ensure_cluster(names.resource_name(spec.lab), cluster_tags)
+        outputs = root.up(variables, secrets={"tls_pem": certificate.pem})
+    else:
+        run_log()(f"lab {spec.lab} is as the last up left it: nothing to apply")
+        cloud.tag_end(spec.lab, record.expires_at)
+    return Provisioned.model_validate(
+        {**outputs, "trust": certificate.trust, "fingerprint": wanted, "outputs": outputs}
     )
-    return Provisioned.model_validate({**outputs, "trust": certificate.trust})
+
+
+def vouch_for_lab(lab: str, made: Provisioned, settings: Settings, place: Place) -> None:
+    """Let the next up of ``lab`` leave Terraform out, if it then wants the same of the same.
+
+    For an up at its end. What goes wrong here is told, and costs the next up its time only.
+    """
+    try:
+        looked = Sweeper(open_cloud(settings)).look(lab)[1]
+        _remember(
+            place,
+            names.lab_applied_key(lab),
+            names.lab_state_key(lab),
+            made.fingerprint,
+            settings,
+            outputs=made.outputs,
+            inventory=_inventory(looked),
+        )
+    except LabError as error:
+        run_log()(f"the next up will apply everything again: {error.message}")
+
+
+def _outputs_of_last(
+    lab: str, wanted: str, settings: Settings, place: Place
+) -> dict[str, Any] | None:
+    """The outputs of the last up's apply, if another one would change nothing.
+
+    It is asked for once: an up that then fails is followed by one that applies everything.
+    """
+    cloud, key = open_cloud(settings), names.lab_applied_key(lab)
+    known = _applied(place, key, settings)
+    if known is None:
+        return None
+    cloud.forget_object(place.bucket, key)
+    state = cloud.object_version(place.bucket, names.lab_state_key(lab))
+    if not known.still_holds(wanted, state):
+        return None
+    found = _inventory(Sweeper(cloud).look(lab)[1])
+    return known.outputs if found == known.inventory else None
+
+
+def _inventory(found: list[Leftover]) -> list[str]:
+    return sorted(f"{item.kind} {item.name}" for item in found)
+
+
+def _applied(place: Place, key: str, settings: Settings) -> Applied | None:
+    found = open_cloud(settings).get_record(place.bucket, key)
+    try:
+        return Applied.model_validate(found) if found else None
+    except ValidationError:
+        # Of another version of this project.
+        return None
+
+
+def _remember(
+    place: Place,
+    key: str,
+    state_key: str,
+    wanted: str,
+    settings: Settings,
+    **more: Any,
+) -> None:
+    cloud = open_cloud(settings)
+    state = cloud.object_version(place.bucket, state_key)
+    if state is not None:
+        applied = Applied(fingerprint=wanted, state=state, **more)
+        cloud.put_record(place.bucket, key, applied.model_dump(mode="json"))
 
 
 def apply_firewall(record: LabRecord, settings: Settings, place: Place) -> None:

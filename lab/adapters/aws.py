@@ -376,6 +376,16 @@ class Cloud:
                     return None
                 raise
 
+    def object_version(self, bucket: str, key: str) -> str | None:
+        """The object's ETag, or ``None`` where there is none."""
+        with told(f"looking at s3://{bucket}/{key}"):
+            try:
+                return self._s3.head_object(Bucket=bucket, Key=key)["ETag"]
+            except ClientError as error:
+                if error.response["Error"]["Code"] in {*_NO_OBJECT, "404"}:
+                    return None
+                raise
+
     def write_object(self, bucket: str, key: str, body: bytes, replacing: str | None) -> str | None:
         """Write the object if its ETag is still ``replacing`` (``None``: if there is none).
 
@@ -389,6 +399,11 @@ class Cloud:
                 if error.response["Error"]["Code"] in _BEATEN | _NO_OBJECT:
                     return None
                 raise
+
+    def forget_object(self, bucket: str, key: str) -> None:
+        """On return there is no such object; its older versions are still there."""
+        with told(f"deleting s3://{bucket}/{key}"):
+            self._s3.delete_object(Bucket=bucket, Key=key)
 
     def list_labs(self, bucket: str) -> list[str]:
         """Every lab that has anything in the state bucket, by name."""
@@ -435,6 +450,15 @@ class Cloud:
                     raise
 
     # --- the registry ------------------------------------------------------------------------
+
+    def has_repository(self, repository: str) -> bool:
+        """Whether the registry has ``repository``."""
+        with told(f"looking for the repository {repository}"):
+            try:
+                self._ecr.describe_repositories(repositoryNames=[repository])
+            except self._ecr.exceptions.RepositoryNotFoundException:
+                return False
+        return True
 
     def image_digest(self, repository: str, tag: str) -> str | None:
         """The digest of ``repository:tag``, or ``None`` where it was never pushed."""

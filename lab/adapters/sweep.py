@@ -8,6 +8,8 @@ removes it, and can remove itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -62,11 +64,16 @@ class Sweeper:
             "VPCs, subnets, gateways, route tables, security groups": self._network,
             "IAM roles": self._roles,
         }
-        found: list[Leftover] = []
-        for what, search in looks.items():
+
+        def found(what: str) -> list[Leftover]:
             with told(f"looking for {what}"):
-                found += search(lab)
-        return list(looks), found
+                return list(looks[what](lab))
+
+        # Services answer independently of each other, and nothing is changed here.
+        with ThreadPoolExecutor(max_workers=len(looks)) as pool:
+            # Each with the stage that asks, which calls name.
+            asked = [pool.submit(copy_context().run, found, what) for what in looks]
+            return list(looks), [item for one in asked for item in one.result()]
 
     def remove(self, found: list[Leftover], log: Callable[[str], None]) -> None:
         """Remove what was found, in order; what cannot be removed is told and passed over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -67,14 +68,14 @@ class Account:
 
     def _attach(self, service: str) -> None:
         client = self.cloud.client(service)
-        asked: dict[str, Any] = {}
+        # Services are looked at side by side, some by one client.
+        asked = threading.local()
 
         def remember(params: dict[str, Any], **_: Any) -> None:
-            asked.clear()
-            asked.update(params)
+            asked.params = dict(params)
 
         def answer(model: Any, **_: Any) -> tuple[Any, dict[str, Any]]:
-            return self._answer(client, model, dict(asked))
+            return self._answer(client, model, asked.params)
 
         client.meta.events.register_first("before-parameter-build.*.*", remember)
         client.meta.events.register_first("before-call.*.*", answer)
