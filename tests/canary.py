@@ -45,7 +45,7 @@ PAUSE_SECONDS = 0.05
 
 _SQLITE = b"SQLite format 3\0"
 _HEAD_BYTES = 512
-_STREAMS: dict[bytes, Callable[[Any], IO[bytes]]] = {
+_STREAMS: dict[bytes, Callable[[Any], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\x00": lzma.open,
@@ -130,6 +130,13 @@ class Found:
 
     def __str__(self) -> str:
         return f"{self.secret} ({self.form}) in {self.place}"
+
+
+def nowhere(found: Iterable[Found]) -> None:
+    """Fail with what is where; an assertion about a search would show what was searched, too."""
+    told = [str(one) for one in found]
+    if told:
+        raise AssertionError("\n".join(["secrets are where they may not be:", *told]))
 
 
 class Canary:
@@ -227,7 +234,7 @@ class Canary:
             yield from self._tar(place, file)
 
     def _unpacked(
-        self, place: str, unpack: Callable[[Any], IO[bytes]], file: IO[bytes]
+        self, place: str, unpack: Callable[[Any], Any], file: IO[bytes]
     ) -> Iterator[Found]:
         with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as plain:
             last = b""
@@ -349,6 +356,9 @@ class Watch:
         with suppress(PermissionError):
             environment = (process / "environ").read_bytes()
             namespace = str((process / "ns" / "pid").readlink())
+        if (process / "cmdline").read_bytes() != arguments:
+            # It began another program meanwhile, which the next look sees whole.
+            return
         seen = Process(name, arguments, environment, namespace)
         self._seen[process.name, arguments] = seen
 

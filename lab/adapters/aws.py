@@ -85,7 +85,7 @@ _BEATEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 #: HEAD requests are refused without a word but their status.
 _DENIED_CODES = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
 _UP_AGAIN = "Bring the lab up again."
-_SECRET_AGAIN = (
+_UP_MENDS_IT = (
     "Bring the lab up again with lab-up, which mends the secret. Until then the task that runs "
     "serves on, and no other can start."
 )
@@ -497,14 +497,14 @@ class Cloud:
                 return self._secrets.get_secret_value(SecretId=secret)["SecretString"]
             except errors.ResourceNotFoundException as error:
                 raise PermanentError(
-                    f"the secret {secret} is gone, or has no value", _SECRET_AGAIN
+                    f"the secret {secret} is gone, or has no value", _UP_MENDS_IT
                 ) from error
             except errors.InvalidRequestException as error:
                 if "deletion" not in str(error):
                     raise
                 raise PermanentError(
                     f"the secret {secret} waits for its deletion, and cannot be read",
-                    _SECRET_AGAIN,
+                    _UP_MENDS_IT,
                 ) from error
 
     def key_before(self, secret: str) -> str | None:

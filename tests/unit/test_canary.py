@@ -36,6 +36,7 @@ from tests.canary import (
     Secret,
     Watch,
     forms,
+    nowhere,
     own_namespace,
     private_key,
     text_secret,
@@ -234,7 +235,10 @@ def test_a_find_does_not_show_the_secret() -> None:
     secret = text_secret("key", KEY)
     (found,) = CANARY.in_text("there", KEY)
     assert str(found) == "key (text, plain) in there"
-    said = f"{found} {found!r} {secret!r} {CANARY!r}"
+    with pytest.raises(AssertionError, match=r"key \(text, plain\) in there") as caught:
+        nowhere([found])
+    nowhere([])
+    said = f"{found} {found!r} {secret!r} {CANARY!r} {caught.value}"
     assert Canary([secret]).in_text("said", said) == []
 
 
