@@ -42,8 +42,8 @@ LAB = "canary"
 #: No other test brings these up together: where the registry is new, their image is built while the
 #: lab gets its secrets.
 MODELS = ["bedrock-llama", "bedrock-cohere"]
-KEY, KEY_BEFORE, PRIVATE_KEY = "the key", "the key before", "the private key"
-EVERYTHING = {KEY, KEY_BEFORE, PRIVATE_KEY}
+KEY, KEY_BEFORE, PEM = "the key", "the key before", "the private key"
+EVERYTHING = {KEY, KEY_BEFORE, PEM}
 #: What the local cloud's Secrets Manager keeps: the one place allowed on this machine's disk.
 SECRETS = lab_home() / "localcloud" / "services" / "secretsmanager.json"
 #: The same file while it is being written.
@@ -121,7 +121,7 @@ def lived(stack: Stack) -> Lived:
         [
             text_secret(KEY, cloud.gateway_key(names.key_secret(LAB))),
             text_secret(KEY_BEFORE, before),
-            private_key(PRIVATE_KEY, pem),
+            private_key(PEM, pem),
         ]
     )
     said = {"demo.py": up.said, "lab-rotate-key": rotated.said}
@@ -234,7 +234,7 @@ def test_no_layer_of_the_image_has_a_secret(lived: Lived) -> None:
     assert image is not None
     # What ECS hands to the container is in its own configuration, and so the search can see there.
     given = lived.canary.in_json("the container", container.attrs["Config"]["Env"])
-    assert {PRIVATE_KEY, KEY} <= {found.secret for found in given}
+    assert {PEM, KEY} <= {found.secret for found in given}
     nowhere(lived.canary.in_json("the image", [image.attrs, image.history()]))
     with tempfile.TemporaryFile() as saved:
         for chunk in image.save():
@@ -272,7 +272,7 @@ def test_no_process_shows_a_secret(lived: Lived) -> None:
         if found:
             who = _allowed_holder(process) or str(process)
             holders.setdefault(who, set()).update(one.secret for one in found)
-    assert holders == {"Terraform": {PRIVATE_KEY}, "the gateway": EVERYTHING}
+    assert holders == {"Terraform": {PEM}, "the gateway": EVERYTHING}
 
 
 def test_a_deleted_key_is_told_by_whoever_needs_it(lived: Lived) -> None:
