@@ -24,7 +24,7 @@ def make_new_key(lab: str, settings: Settings, place: Place) -> Provisioned:
 
     A key that an earlier run made and did not roll out is taken as it is: no second one is made.
     The result is the revision that serves now. Raises PermanentError, before anything is touched,
-    for a lab that is not known or has no task.
+    for a lab that is not known, has no task, or has lost its secret.
     """
     cloud = open_cloud(settings)
     record = known_record(lab, settings, place)
@@ -38,6 +38,9 @@ def make_new_key(lab: str, settings: Settings, place: Place) -> Provisioned:
         raise PermanentError(
             f"no task of lab {lab} runs that could take another key", "Bring it up with lab-up."
         )
+    # A secret that was deleted would be made anew, with another ARN than the serving revision asks
+    # for: only a whole apply mends that.
+    cloud.gateway_key(secret)
     written = cloud.key_written(secret)
     if written and cloud.serves_from_before(name, name, written):
         run_log()(f"lab {lab} has a new key already, which no task has: rolling that one out")

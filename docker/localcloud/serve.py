@@ -1,10 +1,11 @@
 """Runs MiniStack so that a lab survives not only its stop but also its death.
 
-Exists because MiniStack 1.5 writes its state only when it is shut down in good order, and an
-image registry's layers as text inside one file. Here the state is also written a moment after
-calls that may have changed it, and each layer once, as a file of its own. It may not change
-what MiniStack answers; who may ask what is settled in ``authorization.py`` beside this, what a
-container is held to in ``containers.py``.
+Exists because MiniStack 1.5 writes its state only when it is shut down in good order, for all of
+the machine's users to read, and an image registry's layers as text inside one file. Here the state
+is also written a moment after calls that may have changed it, for its owner alone, because the
+secrets of labs are in it; and each layer once, as a file of its own. It may not change what
+MiniStack answers; who may ask what is settled in ``authorization.py`` beside this, what a container
+is held to in ``containers.py``.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import ministack.app as cloud
 from authorization import Authorization, TaskRoles, Trail, ensure_deployer_key
@@ -110,6 +112,20 @@ class LayerStore:
         self._load_state(data)
 
 
+def keep_private(folder: Path) -> None:
+    """From now on nobody but their owner reads the services' files, those from before included."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    for path in folder.iterdir():
+        if path.is_file():
+            path.chmod(0o600)
+
+    def open_private(path: str, mode: str = "r") -> IO:
+        return open(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))
+
+    persistence.open = open_private
+
+
 def load_containers(data: dict, load: Callable[[dict], None] = ecs.load_persisted_state) -> None:
     """Restore ECS with its old tasks as ECS shows tasks that are gone: not wanted any more.
 
@@ -124,7 +140,9 @@ def load_containers(data: dict, load: Callable[[dict], None] = ecs.load_persiste
 def main() -> None:
     """Serve until told to stop, then save and return."""
     keeper = Keeper()
-    state = Path(os.environ["STATE_DIR"]).parent
+    services = Path(os.environ["STATE_DIR"])
+    keep_private(services)
+    state = services.parent
     store = LayerStore(state / "layers")
     ecr.get_state, ecr.load_persisted_state = store.get_state, store.load_state
     ecs.load_persisted_state = load_containers

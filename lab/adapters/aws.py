@@ -88,6 +88,10 @@ _BEATEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 #: HEAD requests are refused without a word but their status.
 _DENIED_CODES = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
 _UP_AGAIN = "Bring the lab up again."
+_UP_MENDS_IT = (
+    "Bring the lab up again with lab-up, which mends the secret. Until then the task that runs "
+    "serves on, and no other can start."
+)
 _SIGN_IN = "Sign in to AWS again (for example `aws sso login`) and run the command again."
 
 
@@ -510,9 +514,25 @@ class Cloud:
     # --- the service -------------------------------------------------------------------------
 
     def gateway_key(self, secret: str) -> str:
-        """The gateway's key. Never to be logged or stored."""
+        """The gateway's key. Never to be logged or stored.
+
+        Raises PermanentError, with the way to another one, where somebody has deleted it.
+        """
+        errors = self._secrets.exceptions
         with told(f"reading the secret {secret}"):
-            return self._secrets.get_secret_value(SecretId=secret)["SecretString"]
+            try:
+                return self._secrets.get_secret_value(SecretId=secret)["SecretString"]
+            except errors.ResourceNotFoundException as error:
+                raise PermanentError(
+                    f"the secret {secret} is gone, or has no value", _UP_MENDS_IT
+                ) from error
+            except errors.InvalidRequestException as error:
+                if "deletion" not in str(error):
+                    raise
+                raise PermanentError(
+                    f"the secret {secret} waits for its deletion, and cannot be read",
+                    _UP_MENDS_IT,
+                ) from error
 
     def key_before(self, secret: str) -> str | None:
         """The key before the present one, if there is one. Never to be logged or stored."""

@@ -70,6 +70,15 @@ def test_a_live_lab_is_looked_after(alone: Stack) -> None:
     assert alone.run("lab-list/local").code == 0
 
 
+def test_an_up_takes_a_deleted_secret_back(alone: Stack) -> None:
+    """should restore the key that somebody deleted in the console."""
+    secrets, secret = alone.session().client("secretsmanager"), names.key_secret(LAB)
+    secrets.delete_secret(SecretId=secret)
+    ended = alone.up(LAB, models=["bedrock-titan"])
+    assert ended.code == 0, ended.said
+    assert alone.cloud().gateway_key(secret)
+
+
 def test_a_failed_up_reads_the_containers_words(alone: Stack) -> None:
     """should read the log of a task that died."""
     tag = alone.push_broken_image(["bedrock-cohere"])

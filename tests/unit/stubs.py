@@ -36,8 +36,15 @@ class Stubs:
     def says(self, service: str, method: str, answer: dict[str, Any], /, **expected: Any) -> None:
         self.of(service).add_response(method, answer, expected or None)
 
-    def fails(self, service: str, method: str, code: str, status: int = 400) -> None:
-        self.of(service).add_client_error(method, code, "it is so", status)
+    def fails(
+        self,
+        service: str,
+        method: str,
+        code: str,
+        status: int = 400,
+        message: str = "it is so",
+    ) -> None:
+        self.of(service).add_client_error(method, code, message, status)
 
     def all_asked(self) -> None:
         for stubber in self._stubbers.values():

@@ -271,6 +271,31 @@ def test_a_secret_that_is_missing_is_no_error(stubs: Stubs) -> None:
         stubs.cloud.find_secret("s")
 
 
+@pytest.mark.parametrize(
+    ("code", "words", "told"),
+    [
+        ("ResourceNotFoundException", "can't find the specified secret", "is gone"),
+        ("InvalidRequestException", "it was marked for deletion", "waits for its deletion"),
+    ],
+)
+def test_a_key_that_was_deleted_says_how_to_get_another(
+    stubs: Stubs, code: str, words: str, told: str
+) -> None:
+    """should name the secret, what mends it, and what a running lab does until then"""
+    stubs.fails("secretsmanager", "get_secret_value", code, message=words)
+    with pytest.raises(PermanentError, match=f"the secret demo/key {told}") as caught:
+        stubs.cloud.gateway_key("demo/key")
+    assert "lab-up" in caught.value.hint
+    assert "serves on" in caught.value.hint
+
+
+def test_another_refusal_of_the_key_is_told_as_it_is(stubs: Stubs) -> None:
+    """should not take every invalid request for a deleted secret"""
+    stubs.fails("secretsmanager", "get_secret_value", "InvalidRequestException", message="odd")
+    with pytest.raises(PermanentError, match="InvalidRequestException: odd"):
+        stubs.cloud.gateway_key("demo/key")
+
+
 def test_a_secret_that_waits_for_its_deletion_is_taken_back(stubs: Stubs) -> None:
     """should restore that one, and touch neither a living nor a missing one"""
     living, doomed = {"Name": "s"}, {"Name": "s", "DeletedDate": AT}

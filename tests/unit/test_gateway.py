@@ -468,6 +468,27 @@ def test_nobody_else_is_taken_for_the_gateway(
     assert other.keys == set()
 
 
+@pytest.mark.parametrize(
+    ("shown", "todo"),
+    [
+        (certificate("gateway-lab-other.internal"), "make env"),
+        (certificate(hours=-1), "Bring the lab up again"),
+        (None, "make env"),
+    ],
+    ids=["another lab's", "expired", "no TLS"],
+)
+def test_each_refusal_says_what_to_do(shown: Certificate | None, todo: str) -> None:
+    """should send who meets another lab for the present address, and renew what has expired"""
+    with serving(shown) as other:
+        where = other.endpoint
+        if shown and shown == certificate(hours=-1):
+            where = endpoint(other.port, shown)
+        with pytest.raises(CertificateError) as caught:
+            waiting(where)
+    assert todo in caught.value.hint
+    assert other.keys == set()
+
+
 def test_the_lab_is_asked_for_by_name(served: Gateway, client: OpenAI) -> None:
     """should ask for the lab's name at whatever address: who answers for it must prove that"""
     list_models(client)

@@ -167,6 +167,19 @@ def test_a_lab_that_does_not_serve_gets_no_key(lab: Lab, missing: str) -> None:
     assert not lab.objects or lab.record("demo").key_version == RECORD.key_version
 
 
+def test_a_lab_whose_secret_is_gone_gets_no_key(lab: Lab) -> None:
+    """should make no secret that the serving revision does not know, and say what mends it"""
+
+    def gone(_: str) -> str:
+        raise PermanentError("the secret is gone", "Bring it up again with lab-up.")
+
+    lab.gateway_key = gone  # type: ignore[method-assign]
+    with pytest.raises(PermanentError, match="gone"):
+        make()
+    assert lab.applied == []
+    assert lab.record("demo").key_version == RECORD.key_version
+
+
 class Gateway:
     """Opens for the keys that it is given, and answers 401 to every other."""
 
