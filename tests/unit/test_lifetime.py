@@ -12,11 +12,11 @@ from lab.certificate import Trust, make_certificate
 from lab.endpoint import Endpoint
 from lab.fargate import Architecture
 from lab.names import variable
-from lab.plan import Checked, ImagePlan
+from lab.plan import Checked
 from lab.record import LabRecord
 from lab.settings import Settings
 from lab.spec import LabSpec
-from tasks import lifetime, provision, teardown, watch
+from tasks import lifetime, teardown, watch
 from tasks.publish import LiveLab
 from tests.unit.memory import PLACE, MemoryBucket
 
@@ -77,29 +77,6 @@ def test_a_second_up_keeps_the_number_of_the_key(lab: Lab) -> None:
     known = LabRecord(lab="demo", created_at=MADE, expires_at=MADE, key_version=4)
     lab.put_record("", "labs/demo/lab.json", known.model_dump(mode="json"))
     assert schedule(lab).key_version == 4
-
-
-def test_every_apply_of_an_up_has_the_key_of_the_record(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """should tell Terraform the record's number"""
-    applied: list[dict[str, Any]] = []
-
-    class Root:
-        def up(self, variables: dict[str, Any], *, secrets: dict[str, str]) -> dict[str, Any]:
-            applied.append(variables)
-            assert secrets == {"tls_pem": HAS.pem}
-            return dict.fromkeys(provision.Provisioned.model_fields, "x")
-
-    monkeypatch.setattr(provision, "lab_root", lambda *_: Root())
-    monkeypatch.setattr(provision, "certify", lambda *_: HAS)
-    record = schedule(lab).with_new_key()
-    image = ImagePlan(repository="r", tag="t", base_reference="b", base_source="s", config="")
-    made = provision.provision_lab.fn(SPEC, SETTINGS, CHECKED, image, record)
-    assert [variables["key_version"] for variables in applied] == [2]
-    assert [variables["tls_version"] for variables in applied] == [HAS.trust.version]
-    assert made.trust == HAS.trust
-    assert HAS.pem not in str(applied)
 
 
 class Variables:

@@ -48,13 +48,15 @@ class Lab(MemoryBucket):
         super().__init__()
         self.module = module
         self.applied: list[dict[str, Any]] = []
+        self.secrets: list[dict[str, Any]] = []
         self.tagged: list[datetime] = []
         self.things = ["cluster", "service"]
         self.repository = True
         self.certificate = 1
 
-    def up(self, variables: dict[str, Any], **_: Any) -> dict[str, Any]:
+    def up(self, variables: dict[str, Any], **more: Any) -> dict[str, Any]:
         self.applied.append(variables)
+        self.secrets.append(more)
         for key in (names.lab_state_key("demo"), names.FOUNDATION_STATE_KEY):
             self.put_record("", key, {"serial": len(self.applied)})
         return OUTPUTS
@@ -102,6 +104,16 @@ def up(record: LabRecord = RECORD, **spec: Any) -> Provisioned:
 
 def vouch(made: Provisioned) -> None:
     provision.vouch_for_lab("demo", made, SETTINGS, PLACE)
+
+
+def test_every_apply_has_the_key_of_the_record_and_the_present_certificate(lab: Lab) -> None:
+    """should tell Terraform their numbers, and the certificate by its environment alone"""
+    made = up(RECORD.with_new_key())
+    (applied,) = lab.applied
+    assert (applied["key_version"], applied["tls_version"]) == (2, 1)
+    assert lab.secrets == [{"secrets": {"tls_pem": "PEM"}}]
+    assert "PEM" not in str(applied)
+    assert made.trust.ca == "CA"
 
 
 def test_an_up_that_wants_the_same_applies_nothing(lab: Lab) -> None:
