@@ -18,7 +18,7 @@ from tasks.outcome import UpOutcome, destroyed_on_failure, gather, told_outcome
 from tasks.preflight import preflight
 from tasks.provision import provision_foundation, provision_lab, vouch_for_lab
 from tasks.rollout import roll_out
-from tasks.validate import check_model_list, validate_model
+from tasks.validate import check_model_list, prepare_to_ask, validate_model
 
 
 @flow(
@@ -55,6 +55,7 @@ def bring_up(spec: LabSpec, settings: Settings, checked: Checked, outcome: UpOut
     built = build_image.submit(settings, checked, image, scanned, return_state=False)
     provisioned = provision_lab.submit(spec, settings, checked, image, record)
     pushed = push_image.submit(settings, image, wait_for=[foundation, built], return_state=False)
+    prepare_to_ask()
     _, scan, was_built, made, digest = gather(foundation, scanned, built, provisioned, pushed)
     outcome.image_is(image, digest, scan, built=was_built)
 

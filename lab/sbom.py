@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from cyclonedx.model import HashAlgorithm, HashType, Property
 from cyclonedx.model.bom import Bom, BomMetaData
@@ -18,64 +17,13 @@ from cyclonedx.schema import OutputFormat, SchemaVersion
 from packageurl import PackageURL
 
 from lab import names
+from lab.contents import BaseContents, DebianPackage, WheelFile
 from lab.image import SBOM_NAME
 from lab.report import SbomFile
 
 #: What serial numbers are made from, so that the same image always has the same one.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, f"sbom.{names.PROJECT}")
 _WHEEL_FILE = f"{names.PROJECT}:wheel"
-
-
-@dataclass(frozen=True)
-class WheelFile:
-    """A wheel that is installed into the image."""
-
-    name: str
-    version: str
-    file_name: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class DebianPackage:
-    """A package of the base image, as dpkg knows it."""
-
-    name: str
-    version: str
-    architecture: str
-
-
-@dataclass(frozen=True)
-class BaseContents:
-    """What a base image says that it holds: its release, its packages, a Python of its own."""
-
-    distribution: str
-    release: str
-    packages: tuple[DebianPackage, ...]
-    python: str | None = None
-
-
-def read_dpkg(text: str) -> list[DebianPackage]:
-    """The installed packages in ``text``, a dpkg status file or several one after another."""
-    found = []
-    for paragraph in text.split("\n\n"):
-        fields = {}
-        for line in paragraph.splitlines():
-            name, colon, value = line.partition(":")
-            # A line that continues a field begins with a blank, and so gives no field's name.
-            if colon:
-                fields[name] = value.strip()
-        if fields.get("Status", "").endswith(" installed"):
-            found.append(
-                DebianPackage(fields["Package"], fields["Version"], fields["Architecture"])
-            )
-    return sorted(found, key=lambda package: package.name)
-
-
-def read_os_release(text: str) -> dict[str, str]:
-    """The values of an ``os-release`` file, without their quotes."""
-    pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
-    return {name: value.strip().strip('"') for name, value in pairs}
 
 
 def write_sbom(tag: str, wheels: Iterable[WheelFile], base: BaseContents) -> str:

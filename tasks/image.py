@@ -13,8 +13,8 @@ from contextlib import redirect_stdout
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from prefect_docker.deployments.steps import BuildError, build_docker_image
 from pydantic import BaseModel, ConfigDict
 from requests.exceptions import RequestException
 
@@ -27,6 +27,7 @@ from lab.adapters.process import raise_if_interrupted
 from lab.adapters.wheel_check import check_wheels, load_wheel_rules
 from lab.adapters.wheels import LockedRequirement, fetch_wheels, read_lock, releases, sha256_of
 from lab.advisories import load_advisories
+from lab.contents import WheelFile
 from lab.durations import format_duration
 from lab.errors import (
     DeadlineError,
@@ -35,13 +36,20 @@ from lab.errors import (
     PermanentError,
     TransientError,
 )
+from lab.lazily import Lazily
 from lab.plan import Checked, ImagePlan
 from lab.render import litellm_config
 from lab.report import ImageScan, SbomFile, write_whole
-from lab.sbom import WheelFile, describe_sbom, write_sbom
 from lab.settings import ADVISORIES_PATH, WHEEL_RULES_PATH, Settings
 from tasks.cloud import open_cloud
 from tasks.stages import run_log, stage
+
+if TYPE_CHECKING:
+    from prefect_docker.deployments import steps
+
+    from lab import sbom
+else:
+    steps, sbom = Lazily("prefect_docker.deployments.steps"), Lazily("lab.sbom")
 
 
 @stage("plan image", run_name="plan-image")
@@ -135,10 +143,10 @@ def scan_image(lab: str, settings: Settings, checked: Checked, image: ImagePlan)
     if wheels is None:
         path.unlink(missing_ok=True)
         return Scanned(scan=scan, sbom_text=None)
-    text, sbom = _make_sbom(image, entries, wheels)
+    text, made = _make_sbom(image, entries, wheels)
     write_whole(path, text)
-    log(f"{path}: {sbom.python_packages} wheels, {sbom.debian_packages} Debian packages")
-    return Scanned(scan=scan.model_copy(update={"sbom": sbom}), sbom_text=text)
+    log(f"{path}: {made.python_packages} wheels, {made.debian_packages} Debian packages")
+    return Scanned(scan=scan.model_copy(update={"sbom": made}), sbom_text=text)
 
 
 def _fetch(settings: Settings, checked: Checked) -> list[Path]:
@@ -156,8 +164,8 @@ def _make_sbom(
         # It installs the others, and is not kept.
         if entry.name != recipe.INSTALLER
     ]
-    text = write_sbom(image.tag, installed, base)
-    return text, describe_sbom(text, installed, base)
+    text = sbom.write_sbom(image.tag, installed, base)
+    return text, sbom.describe_sbom(text, installed, base)
 
 
 @stage("build image", run_name="build-image-{image.tag}")
@@ -167,11 +175,11 @@ def build_image(settings: Settings, checked: Checked, image: ImagePlan, scanned:
     if image.pushed_digest:
         log(f"{image.reference} is in the registry: nothing to build")
         return False
-    sbom = scanned.scan.sbom
+    listed = scanned.scan.sbom
     labels = {
         "gateway-lab.base": image.base_source,
         "gateway-lab.inputs": image.tag,
-        "gateway-lab.sbom": f"sha256:{sbom.sha256}" if sbom else "",
+        "gateway-lab.sbom": f"sha256:{listed.sha256}" if listed else "",
     }
     if docker.has_image(docker.connect(), image.reference, labels):
         log(f"{image.reference} is on this machine: nothing to build")
@@ -195,8 +203,10 @@ def build_image(settings: Settings, checked: Checked, image: ImagePlan, scanned:
         output = _LineLog(log, settings.build_deadline.total_seconds())
         try:
             with redirect_stdout(output):
-                build_docker_image(image.repository, tag=image.tag, ignore_cache=True, **arguments)
-        except BuildError as error:
+                steps.build_docker_image(
+                    image.repository, tag=image.tag, ignore_cache=True, **arguments
+                )
+        except steps.BuildError as error:
             raise PermanentError(
                 f"building the image failed: {error}", "The build's output above tells where."
             ) from error

@@ -5,11 +5,17 @@ from __future__ import annotations
 from lab.adapters.gateway import ask_model, list_models, open_client
 from lab.endpoint import Endpoint
 from lab.errors import PermanentError
+from lab.lazily import Lazily
 from lab.render import ValidationCase
 from lab.report import ModelResult, Verdict
 from lab.settings import Settings
 from tasks.cloud import open_cloud
 from tasks.stages import run_log, stage
+
+
+def prepare_to_ask() -> None:
+    """Begin to import the client, which takes long, beside stages that wait for other programs."""
+    Lazily.begin("openai")
 
 
 @stage("validate", run_name="list-models-{lab}")

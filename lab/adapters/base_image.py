@@ -28,8 +28,8 @@ import requests
 from docker.errors import APIError, DockerException, ImageNotFound
 
 from lab.adapters.process import Finished, run_child
+from lab.contents import BaseContents, read_dpkg, read_os_release
 from lab.errors import DeadlineError, InvalidInputError, PermanentError, TransientError
-from lab.sbom import BaseContents, read_dpkg, read_os_release
 
 # The index (all architectures) of python:3.11-slim-bookworm, Python 3.11.16, as it stood on
 # 2026-10-01.

@@ -9,18 +9,23 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
-import openai
-from openai import DefaultHttpxClient, OpenAI
-from openai.types.chat import ChatCompletionChunk
 
 from lab.endpoint import Endpoint
 from lab.errors import PermanentError, TransientError
+from lab.lazily import Lazily
 from lab.render import ValidationCase
 from lab.report import ModelResult, Verdict
 from lab.waiting import wait_for
+
+if TYPE_CHECKING:
+    import openai
+    from openai import OpenAI
+    from openai.types.chat import ChatCompletionChunk
+else:
+    openai = Lazily("openai")
 
 #: How long one answer of a model may take, in seconds.
 ANSWER_TIMEOUT = 60.0
@@ -101,12 +106,12 @@ def open_client(endpoint: Endpoint, key: str) -> OpenAI:
 
     It speaks to nobody but the holder of the lab's certificate.
     """
-    return OpenAI(
+    return openai.OpenAI(
         base_url=f"{endpoint.url}/v1",
         api_key=key,
         timeout=ANSWER_TIMEOUT,
         max_retries=2,
-        http_client=DefaultHttpxClient(**pinned(endpoint)),
+        http_client=openai.DefaultHttpxClient(**pinned(endpoint)),
     )
 
 

@@ -17,10 +17,10 @@ from lab.adapters.audit import Audit
 from lab.adapters.aws import Cloud, HeldImage
 from lab.adapters.wheels import LockedRequirement
 from lab.advisories import Advisories, Finding
+from lab.contents import BaseContents, DebianPackage
 from lab.errors import InterruptedWorkError, PermanentError, TransientError
 from lab.plan import ImagePlan
 from lab.report import ImageScan, LabReport, SbomFile
-from lab.sbom import BaseContents, DebianPackage
 from lab.settings import Settings
 from tasks import image as tasks
 from tasks import publish

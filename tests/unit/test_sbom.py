@@ -16,16 +16,9 @@ from docker.errors import ImageNotFound
 
 from lab import image
 from lab.adapters.base_image import read_contents
+from lab.contents import BaseContents, DebianPackage, WheelFile, read_dpkg, read_os_release
 from lab.errors import PermanentError
-from lab.sbom import (
-    BaseContents,
-    DebianPackage,
-    WheelFile,
-    describe_sbom,
-    read_dpkg,
-    read_os_release,
-    write_sbom,
-)
+from lab.sbom import describe_sbom, write_sbom
 
 WHEELS = [
     WheelFile("litellm", "1.106.2", "litellm-1.106.2-cp310-abi3-linux.whl", "a" * 64),

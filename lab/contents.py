@@ -1,0 +1,60 @@
+"""What an image is made of, and how a base image says so. Pure.
+
+It is written down as a document by lab.sbom, whose library takes long to import.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class WheelFile:
+    """A wheel that is installed into the image."""
+
+    name: str
+    version: str
+    file_name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DebianPackage:
+    """A package of the base image, as dpkg knows it."""
+
+    name: str
+    version: str
+    architecture: str
+
+
+@dataclass(frozen=True)
+class BaseContents:
+    """What a base image says that it holds: its release, its packages, a Python of its own."""
+
+    distribution: str
+    release: str
+    packages: tuple[DebianPackage, ...]
+    python: str | None = None
+
+
+def read_dpkg(text: str) -> list[DebianPackage]:
+    """The installed packages in ``text``, a dpkg status file or several one after another."""
+    found = []
+    for paragraph in text.split("\n\n"):
+        fields = {}
+        for line in paragraph.splitlines():
+            name, colon, value = line.partition(":")
+            # A line that continues a field begins with a blank, and so gives no field's name.
+            if colon:
+                fields[name] = value.strip()
+        if fields.get("Status", "").endswith(" installed"):
+            found.append(
+                DebianPackage(fields["Package"], fields["Version"], fields["Architecture"])
+            )
+    return sorted(found, key=lambda package: package.name)
+
+
+def read_os_release(text: str) -> dict[str, str]:
+    """The values of an ``os-release`` file, without their quotes."""
+    pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return {name: value.strip().strip('"') for name, value in pairs}
