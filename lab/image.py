@@ -71,7 +71,7 @@ GATEWAY = ImageRecipe(
 )
 LOCAL_CLOUD = ImageRecipe(
     DOCKER_FOLDER / "localcloud",
-    ("Dockerfile", LOCK_NAME, "authorization.py", "serve.py"),
+    ("Dockerfile", LOCK_NAME, "authorization.py", "completion.py", "serve.py"),
     configured=False,
 )
 

@@ -3,7 +3,8 @@
 Exists because MiniStack 1.5 writes its state only when it is shut down in good order, and an
 image registry's layers as text inside one file. Here the state is also written a moment after
 calls that may have changed it, and each layer once, as a file of its own. It may not change
-what MiniStack answers; who may ask what is settled in ``authorization.py`` beside this.
+what MiniStack answers; who may ask what is settled in ``authorization.py`` beside this, and what
+MiniStack answers less than AWS in ``completion.py``.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import ministack.app as cloud
 from authorization import Authorization, TaskRoles, Trail, ensure_deployer_key
+from completion import complete
 from ministack.core import persistence
 from ministack.core.responses import AccountRegionScopedDict
 from ministack.services import ecr, ecs
@@ -130,6 +132,7 @@ def main() -> None:
     ensure_deployer_key()
     Authorization(Trail(state / "trail.jsonl")).install()
     TaskRoles().install()
+    complete()
     serve = cloud.app
 
     async def app(scope, receive, send):  # noqa: ANN001, ANN202
