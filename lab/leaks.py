@@ -11,9 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 #: Longer than any key that is looked for, so that none is cut in two by the end of a piece.
-OVERLAP = 8192
+OVERLAP = 1024
 #: AWS's documentation marks its made-up keys with this word.
 _EXAMPLE = b"EXAMPLE"
+#: How far from its mark a form may begin and end.
+_AROUND = 256
 #: Shorter values than this would be found by chance.
 _SHORTEST = 12
 
@@ -68,10 +70,20 @@ def find_in_pieces(pieces: Iterable[bytes], known: Mapping[str, str]) -> list[st
 
 
 def _holds(text: bytes, kind: _Kind) -> bool:
-    # Most of what is looked through has no mark, and looking for one is many times faster.
-    if not any(mark in text for mark in kind.marks):
-        return False
-    return any(_EXAMPLE not in match[0] for match in kind.form.finditer(text))
+    # Looking for a mark is many times faster than for a form, and most of a text has none.
+    return any(
+        _EXAMPLE not in match[0]
+        for mark in kind.marks
+        for at in _places(text, mark)
+        for match in kind.form.finditer(text, max(0, at - _AROUND), at + _AROUND)
+    )
+
+
+def _places(text: bytes, mark: bytes) -> Iterator[int]:
+    at = text.find(mark)
+    while at >= 0:
+        yield at
+        at = text.find(mark, at + 1)
 
 
 def _overlapping(pieces: Iterable[bytes]) -> Iterator[bytes]:

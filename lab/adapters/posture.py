@@ -155,16 +155,11 @@ def ask_iam(
     iam = cast("IAMClient", cloud.client("iam"))
 
     def ask(question: Question) -> dict[str, str]:
+        entry = {"ContextKeyName": PROFILE_KEY, "ContextKeyType": "string"}
         context: Any = (
-            [
-                {
-                    "ContextKeyName": PROFILE_KEY,
-                    "ContextKeyValues": [question.profile],
-                    "ContextKeyType": "string",
-                }
-            ]
+            {"ContextEntries": [{**entry, "ContextKeyValues": [question.profile]}]}
             if question.profile
-            else []
+            else {}
         )
         # One resource a call: of several, IAM tells apart only what it has no common answer to.
         with told(f"asking IAM whether the gateway may call {question}"):
@@ -172,7 +167,7 @@ def ask_iam(
                 PolicySourceArn=role_arn,
                 ActionNames=sorted(INVOKE),
                 ResourceArns=[question.resource],
-                ContextEntries=context,
+                **context,
             )
         return {one["EvalActionName"]: one["EvalDecision"] for one in answer["EvaluationResults"]}
 

@@ -12,7 +12,7 @@ from tests.unit.tls import certificate
 
 # In pieces, so that no scanner takes this file for one that holds a key.
 KEY_ID = "AKIA" + "Q5K7YV2M3TW4XZZR"
-SECRET = "k9Zq3" * 8
+SECRET = "k9Zq3" * 8  # pragma: allowlist secret: made up
 PEM = certificate().pem
 GATEWAY_KEY = "sk-0123456789abcdefghij"  # pragma: allowlist secret: made up
 
@@ -39,7 +39,7 @@ def test_a_secret_is_found_and_only_named(text: str, kind: str) -> None:
     "text",
     [
         "AKIAIOSFODNN7" + "EXAMPLE",
-        "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCY" + "EXAMPLEKEY",
+        f"aws_secret_access_key = {'k9Zq3' * 6}EXAMPLEKEY",
         "def client(aws_secret_access_key: str | None = None) -> None: ...",
         "-----BEGIN PRIVATE KEY-----",
         'begin = "-----BEGIN RSA PRIVATE KEY-----\\n" + body',
@@ -54,6 +54,12 @@ def test_talk_of_secrets_is_none(text: str) -> None:
     assert find_secrets(text.encode(), {}) == []
 
 
+def test_a_secret_beside_an_example_is_found() -> None:
+    """should not be hidden by what stands near it"""
+    text = f"AKIAIOSFODNN7{'EXAMPLE'} {KEY_ID}"
+    assert find_secrets(text.encode(), {}) == ["an AWS access key ID"]
+
+
 def test_a_known_value_that_is_too_short_is_not_looked_for() -> None:
     """should find nothing by chance"""
     assert find_secrets(b"local", {"a key": "local"}) == []
@@ -62,7 +68,7 @@ def test_a_known_value_that_is_too_short_is_not_looked_for() -> None:
 @pytest.mark.parametrize("size", [1, 7, 1000, 100_000])
 def test_a_secret_is_found_across_pieces(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """should find what the end of a piece cuts in two, once"""
-    monkeypatch.setattr(leaks, "OVERLAP", 400)
+    monkeypatch.setattr(leaks, "OVERLAP", 300)
     text = b"x" * 500 + PEM.encode() + b"y" * 500
     pieces = [text[n : n + size] for n in range(0, len(text), size)]
     assert find_in_pieces(pieces, {}) == ["a private key"]

@@ -206,7 +206,7 @@ def test_iam_is_asked_with_the_profile_as_context(stubs: Stubs) -> None:
             PolicySourceArn=role,
             ActionNames=sorted(INVOKE),
             ResourceArns=[question.resource],
-            ContextEntries=context if question.profile else [],
+            **({"ContextEntries": context} if question.profile else {}),
         )
         assert ask_iam(stubs.cloud, role, [question]) == {
             question: dict.fromkeys(sorted(INVOKE), said)
