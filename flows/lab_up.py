@@ -13,12 +13,13 @@ from lab.settings import Settings, read_settings
 from lab.spec import LabSpec
 from tasks.hold import hold_lab, wait_for_others
 from tasks.image import build_image, plan_image, push_image, scan_image
-from tasks.lifetime import schedule_end
+from tasks.lifetime import note_image, schedule_end
 from tasks.outcome import UpOutcome, destroyed_on_failure, gather, told_outcome
 from tasks.preflight import preflight
 from tasks.provision import provision_foundation, provision_lab, vouch_for_lab
 from tasks.rollout import roll_out
 from tasks.validate import check_model_list, prepare_to_ask, validate_model
+from tasks.verify import verify_lab
 
 
 @flow(
@@ -28,10 +29,10 @@ from tasks.validate import check_model_list, prepare_to_ask, validate_model
     persist_result=False,
 )
 def lab_up(spec: LabSpec) -> None:
-    """Bring a lab up, or bring a live one to what is asked, and ask every model.
+    """Bring a lab up, or bring a live one to what is asked; ask every model, and look at the lab.
 
     The lab's end is registered before anything billable exists. The report is published whatever
-    happens. Fails unless every model answered.
+    happens. Fails unless every model answered and the lab is as it must be.
     """
     settings = read_settings()
     with told_outcome(spec, settings, now() + spec.lifetime) as outcome, interruptible():
@@ -60,12 +61,14 @@ def bring_up(spec: LabSpec, settings: Settings, checked: Checked, outcome: UpOut
     outcome.image_is(image, digest, scan, built=was_built)
 
     live = roll_out(spec.lab, settings, made, image, digest)
+    note_image(spec.lab, settings, checked.place, image, digest)
     outcome.endpoint_is(live.endpoint)
 
     cases = validation_cases(checked.models)
     check_model_list(spec.lab, settings, live.endpoint, made.secret_name, cases)
-    results = validate_model.map(
+    asked = validate_model.map(
         unmapped(settings), unmapped(live.endpoint), unmapped(made.secret_name), cases
     )
-    outcome.models_said(gather(*results))
+    verified = verify_lab.submit(spec.lab, settings, checked.place)
+    outcome.proved(asked, verified)
     vouch_for_lab(spec.lab, made, settings, checked.place)

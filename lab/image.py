@@ -71,7 +71,14 @@ GATEWAY = ImageRecipe(
 )
 LOCAL_CLOUD = ImageRecipe(
     DOCKER_FOLDER / "localcloud",
-    ("Dockerfile", LOCK_NAME, "authorization.py", "containers.py", "serve.py"),
+    (
+        "Dockerfile",
+        LOCK_NAME,
+        "authorization.py",
+        "completion.py",
+        "containers.py",
+        "serve.py",
+    ),
     configured=False,
 )
 

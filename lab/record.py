@@ -31,6 +31,16 @@ class Reason(StrEnum):
     FAILED_UP = "failed-up"
 
 
+class ServedModel(BaseModel):
+    """A model as the lab's task role knows it; ``regions`` are those that its profile leads to."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+    model_id: str
+    inference_profile_id: str | None = None
+    regions: list[str] = Field(default_factory=list)
+
+
 class LabRecord(BaseModel):
     """A lab as the cloud remembers it. Times are UTC."""
 
@@ -51,6 +61,10 @@ class LabRecord(BaseModel):
     models: list[str] = Field(default_factory=list)
     #: When Bedrock retires the model behind an alias, as far as was known at the last up.
     model_ends: dict[str, datetime] = Field(default_factory=dict)
+    #: What stands behind each alias: what the task role may call.
+    served: dict[str, ServedModel] = Field(default_factory=dict)
+    #: The image that was last rolled out, ``repository:tag@digest``.
+    image: str | None = None
     cidrs: list[str] = Field(default_factory=list)
     #: The one of ``cidrs`` that is there because it was the deployer's: it may be moved.
     deployer: str | None = None
@@ -129,6 +143,16 @@ class LabRecord(BaseModel):
         return self.model_copy(
             update={"cidrs": cidrs, "deployer": address, "deployer_given": address in given}
         )
+
+    @property
+    def image_tag(self) -> str:
+        """The tag of the image that was last rolled out; empty where none was."""
+        return (self.image or "").partition("@")[0].rpartition(":")[2]
+
+    @property
+    def image_digest(self) -> str | None:
+        """The digest of the image that was last rolled out."""
+        return (self.image or "").partition("@")[2] or None
 
     def with_new_key(self) -> LabRecord:
         """The record of a lab whose key is another from the next apply on."""

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from lab.cost import CostReport
 from lab.durations import format_duration
 from lab.lifecycle import ModelNote
+from lab.posture import Posture
 from lab.stages import StageTime, critical_path
 
 
@@ -91,14 +92,16 @@ class LabReport(BaseModel):
     stages: list[StageTime] = Field(default_factory=list)
     models: list[ModelResult] = Field(default_factory=list)
     model_notes: list[ModelNote] = Field(default_factory=list)
+    posture: Posture | None = None
     cost: CostReport | None = None
     error: str | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether the lab is up and every model answered."""
+        """Whether the lab is up, every model answered, and nothing of its posture was missed."""
         return (
             self.error is None
+            and (self.posture is None or not self.posture.missed)
             and bool(self.models)
             and all(m.verdict is Verdict.OK for m in self.models)
         )
@@ -140,6 +143,19 @@ def model_rows(report: LabReport) -> list[dict[str, Any]]:
             "error": m.error or "",
         }
         for m in report.models
+    ]
+
+
+def posture_rows(posture: Posture) -> list[dict[str, str]]:
+    """The table of a lab's posture, one row a check; what was missed comes first."""
+    return [
+        {
+            "check": check.name,
+            "result": "ok" if check.passed else "MISSED",
+            "found": check.found,
+            "wanted": check.wanted,
+        }
+        for check in sorted(posture.checks, key=lambda check: check.passed)
     ]
 
 

@@ -21,6 +21,7 @@ AFTER: dict[str, tuple[str, ...]] = {
     "push image": ("foundation", "build image"),
     "rollout": ("foundation", "build image", "provision", "push image"),
     "validate": ("rollout",),
+    "verify": ("rollout",),
 }
 
 #: What a stage's seconds go to: what would have to be faster for the stage to be.
@@ -38,6 +39,7 @@ SPENT_ON: dict[str, str] = {
     "push image": "the Docker engine compressing layers, the registry taking them",
     "rollout": "ECS pulling the image and starting the task, LiteLLM's own start",
     "validate": "the slowest model, asked twice",
+    "verify": "AWS and the gateway, asked side by side; the layers of a new image",
 }
 BETWEEN = "between stages"
 BETWEEN_SPENT_ON = "Prefect, and holding the lab"

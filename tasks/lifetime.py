@@ -21,8 +21,9 @@ from prefect.states import Cancelled
 from lab import names
 from lab.durations import now, to_rfc3339
 from lab.errors import PermanentError, TransientError
-from lab.plan import Checked, Place
-from lab.record import LabRecord, Reason
+from lab.plan import Checked, ImagePlan, Place
+from lab.record import LabRecord, Reason, ServedModel
+from lab.render import terraform_models
 from lab.settings import Settings
 from lab.spec import LabSpec, OnFailure
 from tasks.cloud import open_cloud
@@ -53,6 +54,11 @@ def schedule_end(
         memory=spec.memory,
         models=[m.alias for m in checked.models],
         model_ends=checked.model_ends,
+        served={
+            alias: ServedModel.model_validate(model)
+            for alias, model in terraform_models(checked.models).items()
+        },
+        image=known.image if known else None,
         cidrs=checked.cidrs,
         deployer=checked.deployer,
         key_version=known.key_version if known else 1,
@@ -105,6 +111,13 @@ def change_record(
         if cloud.write_object(place.bucket, key, body, found[1]) is None:
             raise TransientError(f"the record of lab {lab} was written by another run meanwhile")
     return changed
+
+
+@stage("rollout", run_name="note-image-{lab}")
+def note_image(lab: str, settings: Settings, place: Place, image: ImagePlan, digest: str) -> None:
+    """Let the cloud remember which image the lab runs; for a run that holds the lab."""
+    changes = {"image": f"{image.reference}@{digest}"}
+    change_record(lab, settings, place, lambda known: known.model_copy(update=changes))
 
 
 def mark_for_rebuild(lab: str, settings: Settings, place: Place) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,7 @@ from lab.endpoint import Endpoint
 from lab.errors import InterruptedWorkError, LabError, PermanentError
 from lab.lifecycle import ModelNote
 from lab.plan import ImagePlan, Place
+from lab.posture import Posture
 from lab.record import LabRecord
 from lab.report import LabReport, ModelResult, Verdict
 from lab.settings import Settings
@@ -36,6 +37,7 @@ STAGES = [
     "push image",
     "rollout",
     "validate",
+    "verify",
 ]
 
 
@@ -70,14 +72,28 @@ class UpOutcome:
         """The gateway is ready at ``endpoint``."""
         self._report.endpoint, self._report.ca = endpoint.url, endpoint.ca
 
+    def proved(self, asked: Sequence[PrefectFuture[Any]], verified: PrefectFuture[Any]) -> None:
+        """Every model was asked, and the lab was looked at; both are in the report.
+
+        Waits for all. Raises PermanentError that names the models which failed, and after them the
+        checks that were missed.
+        """
+        wait([*asked, verified])
+        posture = verified.state.result(raise_on_failure=False)
+        self._report.posture = posture if isinstance(posture, Posture) else None
+        self.models_said(gather(*asked))
+        gather(verified)[0].raise_if_missed(self._report.lab)
+
     def models_said(self, results: list[ModelResult]) -> None:
         """Every model was asked. Raises PermanentError, naming them, if any failed."""
         self._report.models = results
         failed = [m for m in self._report.models if m.verdict is not Verdict.OK]
         if failed:
             told = "; ".join(f"{m.alias}: {m.verdict}: {m.error}" for m in failed)
+            misses = self._report.posture.misses if self._report.posture else ""
+            also = f"\nand of its posture: {misses}" if misses else ""
             raise PermanentError(
-                f"{len(failed)} of {len(self._report.models)} models failed: {told}",
+                f"{len(failed)} of {len(self._report.models)} models failed: {told}{also}",
                 "The lab is up and serves the others. Check the account's access to these models.",
             )
 

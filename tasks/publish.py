@@ -16,7 +16,15 @@ from lab.cost import CostReport, cost_rows, cost_words
 from lab.durations import to_rfc3339
 from lab.endpoint import Endpoint, call_with_curl, call_with_python
 from lab.image import SBOM_PATH
-from lab.report import ImageScan, LabReport, noted_rows, stage_chart, write_report
+from lab.posture import Posture
+from lab.report import (
+    ImageScan,
+    LabReport,
+    noted_rows,
+    posture_rows,
+    stage_chart,
+    write_report,
+)
 from lab.settings import Settings
 from lab.stages import account
 
@@ -114,6 +122,19 @@ def publish_live(live: LiveLab) -> None:
     )
 
 
+def publish_posture(lab: str, posture: Posture) -> None:
+    """The table of what was looked at of the lab. In Markdown, where long cells are not cut."""
+    rows = [
+        {column: " ".join(text.replace("|", "\\|").split()) for column, text in row.items()}
+        for row in posture_rows(posture)
+    ]
+    create_markdown_artifact(
+        f"# Posture of lab {lab}: {posture.summary}\n\n{_table(rows)}",
+        key=names.artifact_key(lab, "posture"),
+        description=f"What the cloud and the gateway say of lab {lab}, and what they should.",
+    )
+
+
 def publish_notice(lab: str, text: str) -> None:
     """The artifact that says that the lab ends soon."""
     create_markdown_artifact(
@@ -180,6 +201,7 @@ def _endpoint_text(report: LabReport) -> str:
 |---|---|
 | Base URL | `{endpoint.url}/v1` |
 | Models | {answered} of {len(report.models)} answered |
+| Posture | {report.posture.summary if report.posture else "not looked at"} |
 | Ends | {end} |
 {_cost_lines(report.cost) if report.cost else ""}
 {_choices(report.cost) if report.cost else ""}

@@ -43,7 +43,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit code 0 only if the lab is up and every model answered; 2 for a refused value."""
+    """Exit code 0 only if the lab is up, models and checks are good; 2 for a refused value."""
     console = Console(highlight=False)
     options = parse(arguments)
     try:
@@ -116,7 +116,7 @@ def _cancel(api: prefect.Api, run_id: str, lab: str, console: Console) -> None:
 
 def _verdict(run: dict[str, object], report: LabReport | None, console: Console) -> int:
     if run["state_type"] == "COMPLETED" and report and report.passed:
-        console.print("[green]✓[/] The lab is up and every model answered.")
+        console.print("[green]✓[/] The lab is up, every model answered, and every check passed.")
         return 0
     why = report.error if report and report.error else run.get("state_message") or run["state_name"]
     Console(stderr=True, highlight=False).print(

@@ -18,6 +18,7 @@ from rich.text import Text
 from lab.cost import CostReport, cost_rows, cost_words
 from lab.durations import format_duration, now
 from lab.endpoint import call_with_curl, call_with_python
+from lab.posture import Posture
 from lab.report import LabReport, Verdict, model_rows
 from lab.stages import account
 from workstation.prefect import Api
@@ -113,11 +114,13 @@ def _took(task: dict[str, Any]) -> str:
 
 
 def show_report(report: LabReport, ui: str, console: Console) -> None:
-    """The models, the stages, where the lab answers, how to call it, and when it ends."""
+    """Models, posture, stages, where the lab answers, how to call it, and when it ends."""
     if report.models:
         console.print(_model_table(report))
     if report.model_notes:
         console.print(_note_table(report))
+    if report.posture:
+        console.print(_posture(report.posture))
     if report.stages:
         console.print(_stage_table(report))
     if report.cost:
@@ -141,6 +144,11 @@ def _model_table(report: LabReport) -> Table:
         good = model.verdict is Verdict.OK
         table.add_row(*(str(row[c]) for c in columns), style=None if good else "red")
     return table
+
+
+def _posture(posture: Posture) -> Group:
+    missed = [Text(f"  ✗ {c.name}: {c.found}; wanted: {c.wanted}", "red") for c in posture.missed]
+    return Group(Text(f"Posture      {posture.summary}"), *missed)
 
 
 def _note_table(report: LabReport) -> Table:

@@ -86,6 +86,7 @@ RESOURCES: dict[str, tuple[str, ...]] = {
     "ecs:TagResource": ("@resourceArn",),
     "ecs:UntagResource": ("@resourceArn",),
     "ecs:UpdateService": ("service/{cluster}/{service}",),
+    "iam:SimulatePrincipalPolicy": ("@PolicySourceArn",),
     "logs:GetLogEvents": ("log-group:{=logGroupName}:log-stream:{=logStreamName}",),
     "scheduler:CreateSchedule": ("schedule/{GroupName}/{Name}",),
     "scheduler:DeleteSchedule": ("schedule/{groupName}/{Name}",),
@@ -155,6 +156,7 @@ class Call:
     path: str
     agent: str
     values: dict[str, Any]
+    host: str = ""
 
     def value(self, name: str) -> Any:
         """The parameter ``name``, where dots lead into a structure; ``None`` if it is missing."""
@@ -343,6 +345,11 @@ _call: ContextVar[Call | None] = ContextVar("gateway_lab_call", default=None)
 _refused: ContextVar[Check | None] = ContextVar("gateway_lab_refused", default=None)
 
 
+def current_call() -> Call | None:
+    """The request that is being answered; ``None`` outside of one, and where none is authorised."""
+    return _call.get()
+
+
 class Authorization:
     """MiniStack's own authorisation, asked the questions that AWS would ask."""
 
@@ -365,9 +372,9 @@ class Authorization:
         found = self._extract_action(service, method, path, headers, body, params)
         action = RENAMED.get(found, found)
         _refused.set(None)
-        _call.set(
-            Call(action, path, headers.get("user-agent", ""), _values(service, path, body, params))
-        )
+        values = _values(service, path, body, params)
+        agent, host = headers.get("user-agent", ""), headers.get("host", "")
+        _call.set(Call(action, path, agent, values, host))
         return action
 
     def enforce(  # noqa: D102

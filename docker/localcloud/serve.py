@@ -5,7 +5,7 @@ the machine's users to read, and an image registry's layers as text inside one f
 is also written a moment after calls that may have changed it, for its owner alone, because the
 secrets of labs are in it; and each layer once, as a file of its own. It may not change what
 MiniStack answers; who may ask what is settled in ``authorization.py`` beside this, what a container
-is held to in ``containers.py``.
+is held to in ``containers.py``, and what MiniStack answers less than AWS in ``completion.py``.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from typing import IO
 
 import ministack.app as cloud
 from authorization import Authorization, TaskRoles, Trail, ensure_deployer_key
+from completion import complete
 from containers import hold_to_bounds
 from ministack.core import persistence
 from ministack.core.responses import AccountRegionScopedDict
@@ -151,6 +152,7 @@ def main() -> None:
     Authorization(Trail(state / "trail.jsonl")).install()
     TaskRoles().install()
     hold_to_bounds()
+    complete()
     serve = cloud.app
 
     async def app(scope, receive, send):  # noqa: ANN001, ANN202

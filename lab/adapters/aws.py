@@ -183,6 +183,7 @@ class Cloud:
         """``attempts`` and ``timeout`` (seconds) bound each call."""
         self._session = session
         self._making = threading.Lock()
+        self._clients: dict[str, Any] = {}
         self._config = Config(
             retries={"mode": "standard", "max_attempts": attempts},
             connect_timeout=min(10, timeout),
@@ -195,12 +196,14 @@ class Cloud:
         return Cloud(self._session, attempts=2, timeout=5)
 
     def client(self, service: str) -> Any:
-        """A boto3 client, for adapters that ask what this one does not."""
+        """The boto3 client of ``service``, for adapters that ask what this one does not."""
         # A session makes clients one at a time; the clients themselves may be shared.
         with self._making, told(f"opening {service}"):
-            client = self._session.client(cast(Any, service), config=self._config)
-        client.meta.events.register("request-created", name_stage)
-        return client
+            if service not in self._clients:
+                client: Any = self._session.client(cast(Any, service), config=self._config)
+                client.meta.events.register("request-created", name_stage)
+                self._clients[service] = client
+            return self._clients[service]
 
     @cached_property
     def _sts(self) -> STSClient:
@@ -453,6 +456,29 @@ class Cloud:
                 if error.response["Error"]["Code"] not in _NO_OBJECT:
                     raise
 
+    def object_versions(self, bucket: str, key: str) -> list[str]:
+        """The versions of the object before the present one, newest first."""
+        with told(f"listing the versions of s3://{bucket}/{key}"):
+            pages = self._s3.get_paginator("list_object_versions").paginate(
+                Bucket=bucket, Prefix=key
+            )
+            return [
+                version["VersionId"]
+                for page in pages
+                for version in page.get("Versions", [])
+                if version["Key"] == key and not version["IsLatest"]
+            ]
+
+    def read_version(self, bucket: str, key: str, version: str) -> bytes:
+        """An earlier version of the object; empty where it is gone by now."""
+        with told(f"reading a version of s3://{bucket}/{key}"):
+            try:
+                return self._s3.get_object(Bucket=bucket, Key=key, VersionId=version)["Body"].read()
+            except ClientError as error:
+                if error.response["Error"]["Code"] in {*_NO_OBJECT, "NoSuchVersion"}:
+                    return b""
+                raise
+
     # --- the registry ------------------------------------------------------------------------
 
     def has_repository(self, repository: str) -> bool:
@@ -484,12 +510,26 @@ class Cloud:
         The digest is computed from the manifest itself; PermanentError if the registry names
         another.
         """
-        with told(f"reading the manifest of {repository}:{tag}"):
+        found = self._manifest(repository, {"imageTag": tag}, tag)
+        if found is None:
+            return None
+        digest, manifest = found
+        return HeldImage(digest, str(manifest.get("config", {}).get("digest", "")))
+
+    def image_manifest(self, repository: str, digest: str) -> dict[str, Any]:
+        """The manifest of the image with ``digest``; PermanentError where the registry has none."""
+        found = self._manifest(repository, {"imageDigest": digest}, digest)
+        if found is None:
+            raise PermanentError(f"the registry holds no {repository}@{digest}", _UP_AGAIN)
+        return found[1]
+
+    def _manifest(
+        self, repository: str, image: Any, called: str
+    ) -> tuple[str, dict[str, Any]] | None:
+        with told(f"reading the manifest of {repository}:{called}"):
             try:
                 images = self._ecr.batch_get_image(
-                    repositoryName=repository,
-                    imageIds=[{"imageTag": tag}],
-                    acceptedMediaTypes=_MANIFESTS,
+                    repositoryName=repository, imageIds=[image], acceptedMediaTypes=_MANIFESTS
                 )["images"]
             except self._ecr.exceptions.RepositoryNotFoundException:
                 return None
@@ -499,10 +539,17 @@ class Cloud:
         digest = f"sha256:{hashlib.sha256(manifest.encode()).hexdigest()}"
         if digest != named:
             raise PermanentError(
-                f"the registry names {named} for {repository}:{tag}, but gives out {digest}",
+                f"the registry names {named} for {repository}:{called}, but gives out {digest}",
                 "Do not run it. Remove the image from the registry and bring the lab up again.",
             )
-        return HeldImage(digest, str(json.loads(manifest).get("config", {}).get("digest", "")))
+        return digest, json.loads(manifest)
+
+    def blob_url(self, repository: str, digest: str) -> str:
+        """Where a layer or a configuration can be fetched for a while. Bears a right: never log."""
+        with told(f"asking for {digest} of {repository}"):
+            return self._ecr.get_download_url_for_layer(
+                repositoryName=repository, layerDigest=digest
+            )["downloadUrl"]
 
     def registry_login(self) -> RegistryLogin:
         """A login for the account's registry, valid for twelve hours."""

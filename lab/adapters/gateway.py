@@ -89,7 +89,7 @@ def _not_ready(client: httpx.Client, endpoint: Endpoint) -> str | None:
     try:
         status = client.get(f"{endpoint.url}/health/readiness").status_code
     except httpx.HTTPError as error:
-        refused = _certificate_error(error, endpoint.url)
+        refused = certificate_error(error, endpoint.url)
         if refused:
             raise refused from None
         return f"{type(error).__name__}: {error}"
@@ -119,11 +119,17 @@ def _with(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
+def trusting(ca: str) -> ssl.SSLContext:
+    """TLS that trusts the authorities in ``ca`` (PEM) and no other."""
+    context = ssl.create_default_context(cadata=ca)
+    # As newer Pythons do by default.
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    return context
+
+
 def pinned(endpoint: Endpoint) -> dict[str, Any]:
     """Options of an httpx client that trusts the lab's authority alone, and only by its name."""
-    # Strictly, as newer Pythons do by default.
-    context = ssl.create_default_context(cadata=endpoint.ca)
-    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context = trusting(endpoint.ca)
 
     def name_it(request: Any) -> None:
         request.extensions["sni_hostname"] = endpoint.tls_name
@@ -139,7 +145,7 @@ _OTHER_AUTHORITY = {18, 19, 20, 21}
 _NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"}
 
 
-def _certificate_error(error: BaseException, url: str) -> CertificateError | None:
+def certificate_error(error: BaseException, url: str) -> CertificateError | None:
     """What ``error`` says of who answers at ``url``; ``None`` if it says nothing of that."""
     cause = _ssl_error(error)
     up_again = "Bring the lab up again: that makes another certificate."
@@ -172,7 +178,7 @@ def list_models(client: OpenAI) -> list[str]:
     try:
         return [model.id for model in client.models.list()]
     except (openai.APIConnectionError, openai.InternalServerError) as error:
-        refused = _certificate_error(error, str(client.base_url))
+        refused = certificate_error(error, str(client.base_url))
         if refused:
             raise refused from None
         # Not `from error`: a log shows causes too, and a gateway may repeat the key it refuses.
@@ -199,7 +205,7 @@ def refuses_key(client: OpenAI) -> bool:
         said = _first_words(error, client.api_key)
         raise PermanentError(f"the gateway did not refuse a key: {said}") from None
     except (openai.APIConnectionError, openai.InternalServerError) as error:
-        refused = _certificate_error(error, str(client.base_url))
+        refused = certificate_error(error, str(client.base_url))
         if refused:
             raise refused from None
         said = _first_words(error, client.api_key)
@@ -227,7 +233,7 @@ def ask_model(client: OpenAI, case: ValidationCase) -> ModelResult:
             update={"first_token_ms": first, "total_ms": total, "streamed": True}
         )
     except (openai.OpenAIError, BadAnswerError, httpx.HTTPError, *_OF_ANOTHER_FORM) as error:
-        refused = _certificate_error(error, str(client.base_url))
+        refused = certificate_error(error, str(client.base_url))
         said = refused.message if refused else _first_words(error, client.api_key)
         return result.model_copy(update={"verdict": _verdict(error), "error": said})
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from lab import names
+from lab.adapters.agent import carried
 from lab.adapters.aws import Cloud, told
 from lab.errors import LabError
 
@@ -71,9 +71,8 @@ class Sweeper:
 
         # Services answer independently of each other, and nothing is changed here.
         with ThreadPoolExecutor(max_workers=len(looks)) as pool:
-            # Each with the stage that asks, which calls name.
-            asked = [pool.submit(copy_context().run, found, what) for what in looks]
-            return list(looks), [item for one in asked for item in one.result()]
+            everything = list(pool.map(carried(found), looks))
+        return list(looks), [item for items in everything for item in items]
 
     def remove(self, found: list[Leftover], log: Callable[[str], None]) -> None:
         """Remove what was found, in order; what cannot be removed is told and passed over."""

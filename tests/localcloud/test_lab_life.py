@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from lab.adapters.gateway import open_client, pinned
 from lab.adapters.sweep import Sweeper
 from lab.endpoint import Endpoint, call_with_curl, call_with_python
 from lab.lifecycle import Told
+from lab.posture import What
 from lab.record import LabRecord
 from lab.report import Verdict
 from lab.settings import ROOT
@@ -167,12 +169,81 @@ def test_everything_carries_the_labs_tag(live: Stack) -> None:
 
 def test_artifacts_tell_of_the_lab(live: Stack) -> None:
     """should publish endpoint, models, stages and progress under keys of the lab."""
-    for what in ("endpoint", "models", "stages", "progress"):
+    for what in ("endpoint", "models", "posture", "stages", "progress"):
         artifact = _artifact(names.artifact_key(LAB, what))
         assert artifact is not None, what
     endpoint = _artifact(names.artifact_key(LAB, "endpoint"))
     assert live.report(LAB).endpoint in endpoint["data"]
     assert _artifact(names.artifact_key(LAB, "progress"))["data"] == 100.0
+
+
+def test_every_check_of_the_posture_passes(live: Stack) -> None:
+    """should have looked at the live lab at the end of the up, and again when asked to."""
+    posture = live.report(LAB).posture
+    assert posture is not None
+    assert [check.name for check in posture.checks] == list(What)
+    assert posture.misses == ""
+    assert posture.summary in _artifact(names.artifact_key(LAB, "posture"))["data"]
+    ended = _change(live, "lab-verify")
+    assert ended.code == 0, ended.said
+    assert _misses() == []
+
+
+def test_what_was_broken_by_hand_is_named(live: Stack) -> None:
+    """should fail with the name of each thing at once, and put nothing right by itself."""
+    session, name, log = live.session(), names.resource_name(LAB), names.log_group(LAB)
+    ec2, iam, logs = (session.client(service) for service in ("ec2", "iam", "logs"))
+    wanted = [{"Name": "group-name", "Values": [name]}]
+    (group,) = ec2.describe_security_groups(Filters=wanted)["SecurityGroups"]
+    port = names.GATEWAY_PORT
+    everyone = {"IpProtocol": "tcp", "FromPort": port, "ToPort": port}
+    opened: Any = {
+        "GroupId": group["GroupId"],
+        "IpPermissions": [{**everyone, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}],
+    }
+    allow = {"Effect": "Allow", "Action": "bedrock:InvokeModel", "Resource": "*"}
+    policy = {"RoleName": f"{name}-task", "PolicyName": "by-hand"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [allow]})
+    (before,) = logs.describe_log_groups(logGroupNamePrefix=log)["logGroups"]
+    with contextlib.ExitStack() as undo:
+        ec2.authorize_security_group_ingress(**opened)
+        undo.callback(ec2.revoke_security_group_ingress, **opened)
+        iam.put_role_policy(**policy, PolicyDocument=document)
+        undo.callback(iam.delete_role_policy, **policy)
+        logs.delete_retention_policy(logGroupName=log)
+        undo.callback(
+            logs.put_retention_policy,
+            logGroupName=log,
+            retentionInDays=before["retentionInDays"],
+        )
+        assert _change(live, "lab-verify").code != 0
+        missed = _misses()
+    assert missed == [
+        What.FIREWALL,
+        What.IAM_MODELS,
+        What.ROLE,
+        What.RETENTION,
+    ]
+    ended = _change(live, "lab-verify")
+    assert ended.code == 0, ended.said
+
+
+def test_iam_is_asked_within_the_roles_boundary(live: Stack) -> None:
+    """should not call allowed what a role's policy allows and its boundary does not."""
+    iam, role = live.session().client("iam"), f"{names.resource_name(LAB)}-task"
+    policy = {"RoleName": role, "PolicyName": "by-hand"}
+    allow = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [allow]})
+    iam.put_role_policy(**policy, PolicyDocument=document)
+    try:
+        (result,) = iam.simulate_principal_policy(
+            PolicySourceArn=f"arn:aws:iam::000000000000:role/{role}",
+            ActionNames=["s3:GetObject"],
+            ResourceArns=["arn:aws:s3:::somebody-elses/object"],
+        )["EvaluationResults"]
+    finally:
+        iam.delete_role_policy(**policy)
+    assert result["EvalDecision"] == "implicitDeny"
 
 
 def test_a_second_up_builds_and_replaces_nothing(live: Stack) -> None:
@@ -245,7 +316,9 @@ def test_the_firewall_follows_the_deployer_where_that_is_wished(live: Stack) -> 
     _watch_from(live, "198.51.100.7", follow=True)
     assert live.cloud().allowed_cidrs(LAB) == ["198.51.100.7/32", "8.8.4.4/32"]
     assert _recorded(live)["deployer"] == "198.51.100.7/32"
-    assert f"at {own} before" in _artifact(names.artifact_key(LAB, "endpoint"))["data"]
+    # The scheduled watch, which does not follow, may have published meanwhile.
+    told = _artifacts(names.artifact_key(LAB, "endpoint"))
+    assert any(f"at {own} before" in artifact["data"] for artifact in told)
     _watch_from(live, own.removesuffix("/32"), follow=True)
     assert _change(live, "lab-allow", remove=["8.8.4.4"]).code == 0
     assert live.cloud().allowed_cidrs(LAB) == [own]
@@ -412,6 +485,14 @@ def _watch_from(stack: Stack, address: str, *, follow: bool) -> None:
     assert ended.code == 0, ended.said
 
 
+def _misses() -> list[str]:
+    """The checks that the newest table of the lab's posture says were missed."""
+    artifact = _artifact(names.artifact_key(LAB, "posture"))
+    assert artifact is not None
+    rows = (line.split(" | ") for line in artifact["data"].splitlines())
+    return [row[0].removeprefix("| ") for row in rows if row[1:2] == ["MISSED"]]
+
+
 def _recorded(stack: Stack) -> dict[str, Any]:
     found = stack.cloud().get_record(stack.bucket, names.lab_record_key(LAB))
     assert found is not None
@@ -435,6 +516,12 @@ def _scheduled_ends(lab: str) -> list[dict[str, str]]:
 def _artifact(key: str) -> dict[str, str] | None:
     with prefect.Api() as api:
         return api._ask("GET", f"/artifacts/{key}/latest")
+
+
+def _artifacts(key: str) -> list[dict[str, Any]]:
+    """Every version of the artifact."""
+    with prefect.Api() as api:
+        return api._ask("POST", "/artifacts/filter", {"artifacts": {"key": {"any_": [key]}}})
 
 
 def _containers(lab: str) -> list[Container]:

@@ -62,10 +62,11 @@ def test_another_up_changes_all_that_can_be_changed(alone: Stack) -> None:
 
 
 def test_a_live_lab_is_looked_after(alone: Stack) -> None:
-    """should extend, let somebody in, rotate the key, watch and list."""
+    """should extend, let somebody in, rotate the key, look at its posture, watch and list."""
     assert alone.run("lab-extend/local", lab=LAB, ends_in="2h").code == 0
     assert alone.run("lab-allow/local", lab=LAB, add=["8.8.8.8"]).code == 0
     assert alone.run("lab-rotate-key/local", lab=LAB).code == 0
+    assert alone.run("lab-verify/local", lab=LAB).code == 0
     alone.guard("lab-watch/local")
     assert alone.run("lab-list/local").code == 0
 

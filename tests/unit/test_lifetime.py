@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from lab.catalog import InferenceProfile, Model
 from lab.certificate import Trust, make_certificate
 from lab.endpoint import Endpoint
 from lab.fargate import Architecture
 from lab.names import variable
-from lab.plan import Checked
-from lab.record import LabRecord
+from lab.plan import Checked, ImagePlan
+from lab.record import LabRecord, ServedModel
 from lab.settings import Settings
 from lab.spec import LabSpec
 from tasks import lifetime, teardown, watch
@@ -70,6 +71,42 @@ def test_a_second_up_keeps_whom_callers_trust(lab: Lab) -> None:
     known = LabRecord(lab="demo", created_at=MADE, expires_at=MADE, trust=trust)
     lab.put_record("", "labs/demo/lab.json", known.model_dump(mode="json"))
     assert schedule(lab).trust == trust
+
+
+def test_an_up_remembers_what_stands_behind_each_alias(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """should know the models by Bedrock's names, as the task role's policy has them"""
+    profile = InferenceProfile(id="us.v.two", regions=["us-east-1", "us-west-2"])
+    models = [
+        Model(alias="one", model_id="v.one", provider="V"),
+        Model(alias="two", model_id="v.two", provider="V", inference_profile=profile),
+    ]
+    checked = CHECKED.model_copy(update={"models": models})
+    monkeypatch.setattr(f"{__name__}.CHECKED", checked)
+    assert schedule(lab).served == {
+        "one": ServedModel(model_id="v.one"),
+        "two": ServedModel(
+            model_id="v.two",
+            inference_profile_id="us.v.two",
+            regions=["us-east-1", "us-west-2"],
+        ),
+    }
+
+
+def test_the_image_that_runs_is_remembered(lab: Lab) -> None:
+    """should be known to whoever looks later, and until the next one is rolled out"""
+    schedule(lab)
+    image = ImagePlan(
+        repository="localhost:4566/gateway-lab",
+        tag="0123",
+        base_reference="b",
+        base_source="s",
+        config="",
+    )
+    lifetime.note_image.fn("demo", SETTINGS, PLACE, image, "sha256:ab")
+    assert lab.record("demo").image == "localhost:4566/gateway-lab:0123@sha256:ab"
+    assert schedule(lab).image_digest == "sha256:ab"
 
 
 def test_a_second_up_keeps_the_number_of_the_key(lab: Lab) -> None:

@@ -39,6 +39,7 @@ FLOWS = [
         "watch",
         "rotate-key",
         "allow",
+        "verify",
     )
 ]
 #: Variables that the flows read, besides the fields of the settings.

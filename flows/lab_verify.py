@@ -1,0 +1,22 @@
+"""``lab-verify``: whether a live lab is as it must be, by what the cloud says of it now."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from lab.adapters.process import interruptible
+from lab.settings import read_settings
+from lab.spec import LabName
+from tasks.teardown import locate
+from tasks.verify import verify_lab
+
+
+@flow(name="lab-verify", flow_run_name="verify {lab}", persist_result=False)
+def lab_verify(lab: LabName) -> None:
+    """Ask the cloud and the gateway for everything that must be so, and publish it as a table.
+
+    Changes nothing and holds nothing. Fails with the name of each check that was missed.
+    """
+    settings = read_settings()
+    with interruptible():
+        verify_lab(lab, settings, locate(settings)).raise_if_missed(lab)

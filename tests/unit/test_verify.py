@@ -1,0 +1,326 @@
+"""The whole of a lab's posture: all asked, misses named, told in report, artifact and terminal."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.states import Completed, Failed
+from rich.console import Console
+
+from lab.adapters import posture as aws
+from lab.adapters import stranger
+from lab.adapters.aws import HeldImage, RunningTask
+from lab.adapters.search import Searched
+from lab.certificate import Trust
+from lab.errors import PermanentError, TransientError
+from lab.names import tls_name
+from lab.posture import (
+    INVOKE,
+    Check,
+    Ingress,
+    Posture,
+    Probe,
+    Question,
+    Refusal,
+    RoleFacts,
+    Shown,
+    What,
+    judge_retention,
+    posture_of,
+)
+from lab.report import LabReport, ModelResult, Verdict, posture_rows
+from lab.settings import Settings
+from lab.spec import LabSpec
+from tasks import outcome, publish, verify
+from tasks.outcome import UpOutcome
+from tests.unit.memory import PLACE, MemoryBucket
+from tests.unit.test_leaks import GATEWAY_KEY
+from tests.unit.test_posture import AT, CLUSTER, POLICY, RECORD, TAGS, TASK
+from workstation.view import show_report
+
+LIVE = RECORD.model_copy(
+    update={
+        "cidrs": ["203.0.113.10/32"],
+        "trust": Trust(ca="CA", version=1, not_after=AT + timedelta(days=1)),
+    }
+)
+REFUSED = [Refusal("GET /", 401, openai_form=True)]
+
+
+class Lab(MemoryBucket):
+    """A lab as it should be, each part of which a test can break."""
+
+    task: RunningTask | None = RunningTask(TASK.arn, "203.0.113.1", "sha256:abcd")
+    held = "sha256:abcd"
+
+    def running_task(self, *_: str) -> RunningTask | None:
+        return self.task
+
+    def gateway_key(self, secret: str) -> str:
+        assert secret == "gateway-lab-demo/gateway-key"  # pragma: allowlist secret: a name
+        return GATEWAY_KEY
+
+    def held_image(self, repository: str, tag: str) -> HeldImage:
+        assert (repository, tag) == ("gateway-lab", "0123")
+        return HeldImage(self.held, "sha256:config")
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
+    made = Lab(LIVE)
+    monkeypatch.setattr(verify, "open_cloud", lambda _: made)
+    monkeypatch.setattr("tasks.lifetime.open_cloud", lambda _: made)
+    monkeypatch.setattr(verify, "run_log", lambda: lambda _: None)
+    monkeypatch.setattr(publish, "create_markdown_artifact", lambda *_, **__: None)
+
+    def answers(module: Any, name: str, answer: Any) -> None:
+        monkeypatch.setattr(module, name, lambda *_: answer)
+
+    def iam(_: object, role: str, questions: list[Question]) -> dict[Question, dict[str, str]]:
+        assert role == "arn:aws:iam::111122223333:role/gateway-lab-demo-task"
+        said = {True: "allowed", False: "implicitDeny"}
+        return {q: dict.fromkeys(INVOKE, said[q.allowed]) for q in questions}
+
+    shown = Shown(version="TLSv1.3", names=(tls_name("demo"),), not_after=AT + timedelta(days=1))
+    answers(aws, "read_task", TASK)
+    answers(aws, "read_ingress", [Ingress("203.0.113.10/32", "tcp", 4000, 4000)])
+    answers(aws, "read_role", RoleFacts(None, (), {"invoke-models": POLICY}))
+    answers(aws, "read_retention", 7)
+    answers(aws, "read_tags", {"cluster": CLUSTER, "service": TAGS})
+    monkeypatch.setattr(aws, "ask_iam", iam)
+    answers(stranger, "shake_hands", shown)
+    for name in ("try_public_trust", "try_old_tls", "try_plain_http"):
+        answers(stranger, name, Probe(refused=True, said="refused"))
+    answers(stranger, "ask_without_key", REFUSED)
+    answers(stranger, "ask_for_models", [Refusal("vendor.x", 400, openai_form=True)])
+    answers(verify, "search_image", Searched("2 layers"))
+    answers(verify, "search_state", Searched("the state"))
+    return made
+
+
+def look() -> Posture:
+    found: Posture = verify.verify_lab.fn("demo", Settings(), PLACE)
+    return found
+
+
+def missed() -> list[str]:
+    return [check.name for check in look().missed]
+
+
+@pytest.mark.usefixtures("lab")
+def test_a_lab_as_it_should_be_passes_every_check() -> None:
+    """should make each check there is, in order"""
+    found = look()
+    assert [check.name for check in found.checks] == list(What)
+    assert found.missed == []
+    assert found.summary == "18 of 18 checks passed"
+
+
+def test_several_things_broken_are_all_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """should not stop at the first miss"""
+    open_to_all = [Ingress("0.0.0.0/0", "tcp", 4000, 4000)]
+    monkeypatch.setattr(aws, "read_ingress", lambda *_: open_to_all)
+    monkeypatch.setattr(aws, "read_retention", lambda *_: None)
+    monkeypatch.setattr(aws, "read_task", lambda *_: replace(TASK, capacity="FARGATE"))
+    lab.held = "sha256:other"
+    assert missed() == ["firewall", "capacity provider", "image digest", "log retention"]
+
+
+@pytest.mark.usefixtures("lab")
+def test_the_boundary_that_is_wanted_is_looked_for() -> None:
+    """should miss a role without it"""
+    settings = Settings(role_boundary="gateway-lab-boundary")
+    found: Posture = verify.verify_lab.fn("demo", settings, PLACE)
+    assert [check.name for check in found.missed] == ["task role's rights"]
+
+
+@pytest.mark.usefixtures("lab")
+def test_a_check_that_may_not_be_made_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """should name the check, what is not allowed and what to do, and make the others"""
+
+    def refuse(*_: object) -> None:
+        raise PermanentError("iam:SimulatePrincipalPolicy is not allowed", "Allow it.")
+
+    monkeypatch.setattr(aws, "ask_iam", refuse)
+    (check,) = look().missed
+    assert check.name == "unlisted model refused by IAM"
+    assert "iam:SimulatePrincipalPolicy is not allowed" in check.found
+    assert "Allow it." in check.found
+
+
+@pytest.mark.usefixtures("lab")
+def test_what_may_pass_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """should be transient, so that the stage is tried again, and name the check"""
+
+    def throttle(*_: object) -> None:
+        raise TransientError("throttled", "Wait.")
+
+    monkeypatch.setattr(aws, "read_tags", throttle)
+    with pytest.raises(TransientError, match="tags: throttled"):
+        look()
+
+
+def test_a_lab_that_cannot_be_looked_at_is_told(lab: Lab) -> None:
+    """should not be taken for one in which all is missed"""
+    lab.task = None
+    with pytest.raises(PermanentError, match="no task of lab demo runs"):
+        look()
+    lab.objects.clear()
+    with pytest.raises(PermanentError, match="there is no lab demo"):
+        look()
+
+
+def test_no_secret_is_published(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """should have the key in no log and no artifact, also where it was found"""
+    said: list[str] = []
+    monkeypatch.setattr(verify, "run_log", lambda: said.append)
+    monkeypatch.setattr(publish, "create_markdown_artifact", lambda text, **_: said.append(text))
+    bad = replace(TASK, overrides={"NOTE": GATEWAY_KEY, "AWS_ACCESS_KEY_ID": "x"})
+    monkeypatch.setattr(aws, "read_task", lambda *_: bad)
+    assert missed() == ["no static key in the environment"]
+    text = "\n".join(said)
+    assert "MISSED: no static key in the environment" in text
+    assert "the gateway's key in NOTE" in text
+    assert GATEWAY_KEY not in text
+
+
+# --- what is told ----------------------------------------------------------------------------
+
+GOOD = posture_of([judge_retention(7)])
+BAD = posture_of(
+    [judge_retention(None), Check(name=What.TAGS, wanted="a | b", found="c\nd", passed=True)]
+)
+
+
+def report(posture: Posture | None, error: str | None = None) -> LabReport:
+    return LabReport(
+        lab="demo",
+        target="local",
+        endpoint="https://203.0.113.10:4000",
+        created_at=AT,
+        expires_at=datetime(2031, 1, 1, tzinfo=UTC),
+        models=[ModelResult(alias="one", model_id="v.one", verdict=Verdict.OK)],
+        posture=posture,
+        error=error,
+    )
+
+
+def test_a_report_passes_only_if_nothing_was_missed() -> None:
+    """should carry the posture to the file and back, and read a file from before"""
+    assert report(GOOD).passed
+    assert not report(BAD).passed
+    assert report(None).passed
+    again = LabReport.model_validate_json(report(BAD).model_dump_json())
+    assert again == report(BAD)
+
+
+def test_the_terminal_shows_the_posture() -> None:
+    """should be one line, and one more for each miss"""
+
+    def shown(posture: Posture) -> str:
+        console = Console(file=io.StringIO(), width=140)
+        show_report(report(posture), "http://127.0.0.1:4200", console)
+        text: str = console.file.getvalue()  # type: ignore[attr-defined]
+        return text
+
+    assert "Posture      1 of 1 checks passed" in shown(GOOD)
+    assert "1 of 2 checks passed" in shown(BAD)
+    assert "✗ log retention: for ever; wanted: an end" in shown(BAD)
+
+
+def test_the_artifact_is_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """should have the misses first, and cells that break no table"""
+    made: dict[str, str] = {}
+
+    def keep(text: str, *, key: str, description: str) -> None:
+        assert description
+        made[key] = text
+
+    monkeypatch.setattr(publish, "create_markdown_artifact", keep)
+    publish.publish_posture("demo", BAD)
+    lines = made["lab-demo-posture"].splitlines()
+    assert lines[0] == "# Posture of lab demo: 1 of 2 checks passed"
+    assert lines[2] == "| check | result | found | wanted |"
+    assert lines[4] == "| log retention | MISSED | for ever | an end |"
+    assert lines[5] == "| tags | ok | c d | a \\| b |"
+    assert [row["result"] for row in posture_rows(BAD)] == ["MISSED", "ok"]
+
+
+class Future:
+    """A task that has ended."""
+
+    def __init__(self, ended: object) -> None:
+        self.state: Any = (
+            Failed(data=ended) if isinstance(ended, Exception) else Completed(data=ended)
+        )
+
+    def result(self) -> object:
+        return self.state.result()
+
+
+def proved(model: ModelResult, verified: object, monkeypatch: pytest.MonkeyPatch) -> LabReport:
+    monkeypatch.setattr(outcome, "wait", lambda _: None)
+    up = UpOutcome(LabSpec(lab="demo"), Settings(), AT)
+    asked: Any = [Future(model)]
+    looked_at: Any = Future(verified)
+    try:
+        up.proved(asked, looked_at)
+    except (PermanentError, TransientError) as error:
+        up._report.error = error.message
+    return up._report
+
+
+OK = ModelResult(alias="one", model_id="v.one", verdict=Verdict.OK)
+FAILED = ModelResult(alias="one", model_id="v.one", verdict=Verdict.TIMEOUT, error="late")
+
+
+def test_an_up_fails_with_the_names_of_what_was_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """should pass where all is good, and have models and posture in the report either way"""
+    assert proved(OK, GOOD, monkeypatch).passed
+    made = proved(OK, BAD, monkeypatch)
+    assert "the posture of lab demo missed 1 of 2 checks: log retention" in (made.error or "")
+    assert (made.models, made.posture) == ([OK], BAD)
+
+
+def test_models_that_failed_are_told_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """should tell the misses after them, and keep the posture in the report"""
+    made = proved(FAILED, BAD, monkeypatch)
+    assert made.error
+    assert made.error.startswith("1 of 1 models failed: one: timeout: late")
+    assert "and of its posture: log retention: found for ever" in made.error
+    assert made.posture == BAD
+    assert "posture" not in (proved(FAILED, GOOD, monkeypatch).error or "")
+
+
+def test_a_posture_that_could_not_be_asked_hides_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """should tell why it could not, and that of the models where they failed"""
+    made = proved(OK, TransientError("throttled"), monkeypatch)
+    assert (made.error, made.models, made.posture) == ("throttled", [OK], None)
+    assert "1 of 1 models failed" in (
+        proved(FAILED, TransientError("throttled"), monkeypatch).error or ""
+    )
+
+
+def test_what_was_searched_is_remembered_in_the_projects_home(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """should search the image that runs, not the one that should"""
+    asked: list[Any] = []
+
+    def searched(*given: Any) -> Searched:
+        asked.append(given)
+        return Searched("it")
+
+    monkeypatch.setattr(verify, "search_image", searched)
+    running = replace(TASK, image_digest="sha256:other")
+    monkeypatch.setattr(aws, "read_task", lambda *_: running)
+    verify.verify_lab.fn("demo", Settings(home=tmp_path), PLACE)
+    ((_, repository, digest, known, memory),) = asked
+    assert (repository, digest) == ("gateway-lab", "sha256:other")
+    assert known == {"the gateway's key": GATEWAY_KEY}
+    assert memory.parent == tmp_path
