@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import boto3
 from rich.console import Console
+from rich.markup import escape
 
 from lab import names
 from lab.adapters.aws import Cloud
@@ -49,5 +50,5 @@ def _down(lab: str, console: Console) -> bool:
         run_id = api.start_run("lab-down/local", {"lab": lab}, [f"lab:{lab}"])
         run = follow(api, run_id, f"Lab {lab} down", console)
     if run["state_type"] != "COMPLETED":
-        console.print(f"[red]✗[/] {run['state_name']}: {run.get('state_message')}", markup=True)
+        console.print(f"[red]✗[/] {run['state_name']}: {escape(prefect.why(run))}")
     return bool(run["state_type"] == "COMPLETED")

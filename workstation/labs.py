@@ -24,9 +24,7 @@ def show_labs(target: str, console: Console) -> int:
         run_id = api.start_run(f"lab-list/{target}", {}, [])
         (*_, run) = api.final_states(run_id)
         if run["state_type"] != "COMPLETED":
-            raise PermanentError(
-                f"lab-list ended as {run['state_name']}: {run['state']['message']}"
-            )
+            raise PermanentError(f"lab-list ended as {run['state_name']}: {prefect.why(run)}")
         artifact = api.artifact("labs")
     rows = json.loads(artifact["data"]) if artifact else []
     columns = [c for c in (rows[0] if rows else []) if c not in _IN_THE_UI_ONLY]

@@ -200,6 +200,11 @@ def is_running() -> bool:
     return _server().pid() is not None and _healthy()
 
 
+def why(run: dict[str, Any]) -> str:
+    """What the run's state says of itself; its name where it says nothing."""
+    return str((run.get("state") or {}).get("message") or run["state_name"])
+
+
 class Api:
     """The few questions that the workstation asks the server. Close it, or use it in a `with`."""
 

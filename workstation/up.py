@@ -118,7 +118,7 @@ def _verdict(run: dict[str, object], report: LabReport | None, console: Console)
     if run["state_type"] == "COMPLETED" and report and report.passed:
         console.print("[green]✓[/] The lab is up, every model answered, and every check passed.")
         return 0
-    why = report.error if report and report.error else run.get("state_message") or run["state_name"]
+    why = report.error if report and report.error else prefect.why(run)
     Console(stderr=True, highlight=False).print(
         f"[red]✗[/] lab-up ended as {run['state_name']}: {escape(str(why))}",
         soft_wrap=True,

@@ -2,9 +2,10 @@
 # subnets need would cost more than the task itself.
 resource "aws_vpc" "this" {
   # checkov:skip=CKV2_AWS_11: flow logs are billed; only the hosts that the firewall names get in
-  cidr_block           = "10.42.0.0/24"
-  enable_dns_support   = true
-  enable_dns_hostnames = true
+  # Names for public addresses are not asked for: nothing uses them, and the provider waits ten
+  # seconds for them.
+  cidr_block         = "10.42.0.0/24"
+  enable_dns_support = true
 
   tags = { Name = local.name }
 }

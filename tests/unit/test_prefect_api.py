@@ -167,6 +167,13 @@ def test_no_server_is_told(monkeypatch: pytest.MonkeyPatch, server: Server) -> N
     assert "make demo" in caught.value.hint
 
 
+def test_a_run_says_why_it_ended() -> None:
+    """should be the state's message where there is one"""
+    assert prefect.why({"state_name": "Failed", "state": {"message": "no lab"}}) == "no lab"
+    assert prefect.why({"state_name": "Failed", "state": {"message": None}}) == "Failed"
+    assert prefect.why({"state_name": "Late", "state": None}) == "Late"
+
+
 def test_a_run_is_made_once(server: Server, pauses: list[float]) -> None:
     """should repeat a busy server's question with the same key, and use another for the next run"""
     server.answers = [(200, {"id": "d"}), (503, None), (201, {"id": "r1"})]
