@@ -32,14 +32,7 @@ resource "aws_ecs_cluster" "this" {
   tags = { "lab:expires-at" = var.expires_at }
 }
 
-# The provider waits ten seconds for a cluster that it makes, and ten for the capacity providers of
-# one, though ECS makes both at once by one call. Whoever has made that call says so.
-import {
-  for_each = var.cluster_exists ? toset([local.name]) : toset([])
-  to       = aws_ecs_cluster.this
-  id       = each.value
-}
-
+# Where the cluster was there already, it has them.
 resource "aws_ecs_cluster_capacity_providers" "this" {
   count = var.cluster_exists ? 0 : 1
 

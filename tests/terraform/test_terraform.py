@@ -116,7 +116,7 @@ def test_mocked_lab_is_the_lab_without_its_key() -> None:
     files = {file.name for file in lab.glob("*.tf")}
     mocked = list((lab / "tests" / "mocked").glob("*.tf"))
     linked = {file.name for file in mocked if file.is_symlink()}
-    assert files - linked == {"key.tf", "backend.tf", "providers.tf"}
+    assert files - linked == {"key.tf", "backend.tf", "providers.tf", "takeover.tf"}
     assert {file.name for file in mocked} - linked == {"key.tf"}
     assert (lab / "tests" / "variables" / "variables.tf").samefile(lab / "variables.tf")
     assert all(file.resolve().parent == lab for file in mocked if file.is_symlink())
@@ -327,6 +327,7 @@ def test_what_changes_on_a_live_lab_needs_its_record_alone(
         "capacity_provider": "FARGATE",
         "architecture": "ARM64",
         "desired_count": 0,
+        "tls_version": 7,
     }
     plans = []
     for variables, targets in ((narrow, only), (whole, [])):
