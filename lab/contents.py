@@ -5,7 +5,12 @@ It is written down as a document by lab.sbom, whose library takes long to import
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
+
+from lab.image import SBOM_NAME
+from lab.report import SbomFile
 
 
 @dataclass(frozen=True)
@@ -58,3 +63,22 @@ def read_os_release(text: str) -> dict[str, str]:
     """The values of an ``os-release`` file, without their quotes."""
     pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
     return {name: value.strip().strip('"') for name, value in pairs}
+
+
+def image_of_sbom(text: str) -> str | None:
+    """The tag of the image that the document ``text`` is of; ``None`` if it is no such document."""
+    try:
+        return str(json.loads(text)["metadata"]["component"]["version"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def describe_sbom(text: str) -> SbomFile:
+    """What the report says of the document ``text``."""
+    packages = [str(one.get("purl", "")) for one in json.loads(text)["components"]]
+    return SbomFile(
+        name=SBOM_NAME,
+        sha256=hashlib.sha256(text.encode()).hexdigest(),
+        python_packages=sum(package.startswith("pkg:pypi/") for package in packages),
+        debian_packages=sum(package.startswith("pkg:deb/") for package in packages),
+    )

@@ -5,9 +5,8 @@ It names wheels and Debian packages; what they bundle inside is not taken apart.
 
 from __future__ import annotations
 
-import hashlib
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from cyclonedx.model import HashAlgorithm, HashType, Property
 from cyclonedx.model.bom import Bom, BomMetaData
@@ -18,8 +17,6 @@ from packageurl import PackageURL
 
 from lab import names
 from lab.contents import BaseContents, DebianPackage, WheelFile
-from lab.image import SBOM_NAME
-from lab.report import SbomFile
 
 #: What serial numbers are made from, so that the same image always has the same one.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, f"sbom.{names.PROJECT}")
@@ -46,16 +43,6 @@ def write_sbom(tag: str, wheels: Iterable[WheelFile], base: BaseContents) -> str
     bom.register_dependency(image, components)
     written = make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6)
     return str(written.output_as_string(indent=1)) + "\n"
-
-
-def describe_sbom(text: str, wheels: Sequence[WheelFile], base: BaseContents) -> SbomFile:
-    """What the report says of the document ``text``, made of ``wheels`` and ``base``."""
-    return SbomFile(
-        name=SBOM_NAME,
-        sha256=hashlib.sha256(text.encode()).hexdigest(),
-        python_packages=len(wheels),
-        debian_packages=len(base.packages),
-    )
 
 
 def _wheel(wheel: WheelFile) -> Component:

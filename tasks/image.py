@@ -27,7 +27,7 @@ from lab.adapters.process import raise_if_interrupted
 from lab.adapters.wheel_check import check_wheels, load_wheel_rules
 from lab.adapters.wheels import LockedRequirement, fetch_wheels, read_lock, releases, sha256_of
 from lab.advisories import load_advisories
-from lab.contents import WheelFile
+from lab.contents import WheelFile, describe_sbom, image_of_sbom
 from lab.durations import format_duration
 from lab.errors import (
     DeadlineError,
@@ -39,7 +39,7 @@ from lab.errors import (
 from lab.lazily import Lazily
 from lab.plan import Checked, ImagePlan
 from lab.render import litellm_config
-from lab.report import ImageScan, SbomFile, write_whole
+from lab.report import ImageScan, write_whole
 from lab.settings import ADVISORIES_PATH, WHEEL_RULES_PATH, Settings
 from tasks.cloud import open_cloud
 from tasks.stages import run_log, stage
@@ -109,10 +109,12 @@ def scan_image(lab: str, settings: Settings, checked: Checked, image: ImagePlan)
     found = advisories.find(releases(entries))
     unknown: list[str] = []
     wheels: list[Path] | None = None
+    path = settings.lab_home(lab) / recipe.SBOM_NAME
+    bill = _bill_of(image, path)
     if image.pushed_digest:
         audited_by = "nobody: the image was built before"
         try:
-            wheels = _fetch(settings, checked)
+            wheels = None if bill else _fetch(settings, checked)
         except InterruptedWorkError:
             raise
         except LabError as error:
@@ -139,14 +141,24 @@ def scan_image(lab: str, settings: Settings, checked: Checked, image: ImagePlan)
         f" ({(date.today() - advisories.as_of).days} days old); asked besides: {audited_by}"
     )
     scan = ImageScan(advisories_of=advisories.as_of, audited_by=audited_by, notes=notes)
-    path = settings.lab_home(lab) / recipe.SBOM_NAME
-    if wheels is None:
+    if wheels is not None:
+        bill = _make_sbom(image, entries, wheels)
+        write_whole(path, bill)
+    if bill is None:
         path.unlink(missing_ok=True)
         return Scanned(scan=scan, sbom_text=None)
-    text, made = _make_sbom(image, entries, wheels)
-    write_whole(path, text)
-    log(f"{path}: {made.python_packages} wheels, {made.debian_packages} Debian packages")
-    return Scanned(scan=scan.model_copy(update={"sbom": made}), sbom_text=text)
+    told = describe_sbom(bill)
+    log(f"{path}: {told.python_packages} wheels, {told.debian_packages} Debian packages")
+    return Scanned(scan=scan.model_copy(update={"sbom": told}), sbom_text=bill)
+
+
+def _bill_of(image: ImagePlan, path: Path) -> str | None:
+    """The bill of materials at ``path``, if it is this image's: equal images have equal ones."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    return text if image_of_sbom(text) == image.tag else None
 
 
 def _fetch(settings: Settings, checked: Checked) -> list[Path]:
@@ -154,9 +166,7 @@ def _fetch(settings: Settings, checked: Checked) -> list[Path]:
     return fetch_wheels(recipe.GATEWAY.lock, checked.architecture, cache, run_log())
 
 
-def _make_sbom(
-    image: ImagePlan, entries: list[LockedRequirement], wheels: list[Path]
-) -> tuple[str, SbomFile]:
+def _make_sbom(image: ImagePlan, entries: list[LockedRequirement], wheels: list[Path]) -> str:
     base = read_contents(docker.connect(), image.base_reference)
     installed = [
         WheelFile(entry.name, str(entry.version), wheel.name, sha256_of(wheel))
@@ -164,8 +174,7 @@ def _make_sbom(
         # It installs the others, and is not kept.
         if entry.name != recipe.INSTALLER
     ]
-    text = sbom.write_sbom(image.tag, installed, base)
-    return text, sbom.describe_sbom(text, installed, base)
+    return sbom.write_sbom(image.tag, installed, base)
 
 
 @stage("build image", run_name="build-image-{image.tag}")

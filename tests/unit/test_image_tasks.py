@@ -189,11 +189,22 @@ def test_an_image_in_the_registry_is_not_audited_again(world: World) -> None:
     assert world.sbom.exists()
 
 
+def test_a_bill_of_materials_that_is_here_is_not_written_again(world: World) -> None:
+    """should need no wheels for an image whose document lies here already"""
+    first = world.scan(pushed_digest=DIGEST)
+    second = world.scan(pushed_digest=DIGEST)
+    assert world.steps == ["fetch"]
+    assert (second.sbom_text, second.scan.sbom) == (first.sbom_text, first.scan.sbom)
+    world.sbom.write_text("no document")
+    assert world.scan(pushed_digest=DIGEST).sbom_text == first.sbom_text
+    assert world.steps == ["fetch", "fetch"]
+
+
 def test_an_image_in_the_registry_needs_no_package_index(world: World) -> None:
     """should come up without its bill of materials here, and leave none of another image"""
     world.scan()
     world.unreachable = TransientError("the index does not answer")
-    scanned = world.scan(pushed_digest=DIGEST)
+    scanned = world.scan(pushed_digest=DIGEST, tag="another")
     assert scanned.sbom_text is None
     assert scanned.scan.sbom is None
     assert not world.sbom.exists()

@@ -16,9 +16,17 @@ from docker.errors import ImageNotFound
 
 from lab import image
 from lab.adapters.base_image import read_contents
-from lab.contents import BaseContents, DebianPackage, WheelFile, read_dpkg, read_os_release
+from lab.contents import (
+    BaseContents,
+    DebianPackage,
+    WheelFile,
+    describe_sbom,
+    image_of_sbom,
+    read_dpkg,
+    read_os_release,
+)
 from lab.errors import PermanentError
-from lab.sbom import describe_sbom, write_sbom
+from lab.sbom import write_sbom
 
 WHEELS = [
     WheelFile("litellm", "1.106.2", "litellm-1.106.2-cp310-abi3-linux.whl", "a" * 64),
@@ -112,10 +120,12 @@ def test_everything_is_a_part_of_the_image() -> None:
 
 def test_the_report_has_the_hash_of_the_file() -> None:
     """should let anybody check the file that lies beside it"""
-    told = describe_sbom(written(), WHEELS, BASE)
+    told = describe_sbom(written())
     assert told.sha256 == hashlib.sha256(written().encode()).hexdigest()
     assert (told.python_packages, told.debian_packages) == (2, 2)
     assert told.name == image.SBOM_NAME
+    assert image_of_sbom(written()) == "0123abcd"
+    assert [image_of_sbom(text) for text in ("", "[]", "{}", "no JSON")] == [None] * 4
 
 
 def test_only_installed_packages_are_read() -> None:
