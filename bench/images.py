@@ -17,13 +17,14 @@ from docker.errors import APIError, ImageNotFound
 from lab import image as recipe
 from lab import names
 from lab.adapters.aws import Cloud
-from lab.adapters.base_image import PUBLIC_PYTHON, BaseImage, ensure_base_image
+from lab.adapters.base_image import PUBLIC_PYTHON, BaseImage, ensure_base_image, read_contents
 from lab.adapters.docker import connect, has_image
-from lab.adapters.wheels import fetch_wheels
+from lab.adapters.wheels import fetch_wheels, read_lock, sha256_of
 from lab.catalog import load_catalog
 from lab.errors import PermanentError
 from lab.image import ImageRecipe
 from lab.render import litellm_config
+from lab.sbom import WheelFile, write_sbom
 from lab.settings import Settings
 from workstation.localcloud import REGISTRY_HOST
 
@@ -80,6 +81,16 @@ class Builder:
             self._build(SEED_RECIPE, SEED_IMAGE, self._base(), None, {})
         return SEED_IMAGE
 
+    def _bill(self, tag: str, base: BaseImage, wheels: list[Path]) -> str:
+        """The bill of materials of the lab's image, as the lab itself writes it."""
+        entries = read_lock(recipe.GATEWAY.lock, self.architecture)
+        installed = [
+            WheelFile(entry.name, str(entry.version), wheel.name, sha256_of(wheel))
+            for entry, wheel in zip(entries, wheels, strict=True)
+            if entry.name != recipe.INSTALLER
+        ]
+        return write_sbom(tag, installed, read_contents(self._client, base.reference))
+
     def _base(self) -> BaseImage:
         return ensure_base_image(
             self._client,
@@ -97,8 +108,13 @@ class Builder:
         labels: Mapping[str, str],
     ) -> None:
         wheels = fetch_wheels(made_of.lock, self.architecture, self._wheels, lambda _: None)
+        tag = reference.rpartition(":")[2]
         context = recipe.prepare_context(
-            made_of, self._home / "build" / made_of.folder.name, wheels, config_text=config
+            made_of,
+            self._home / "build" / made_of.folder.name,
+            wheels,
+            config_text=config,
+            sbom_text=self._bill(tag, base, wheels) if made_of.configured else None,
         )
         last = ""
         try:

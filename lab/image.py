@@ -66,7 +66,7 @@ class ImageRecipe:
 
 GATEWAY = ImageRecipe(
     DOCKER_FOLDER / "gateway",
-    ("Dockerfile", LOCK_NAME, "healthcheck.py", "serve.py"),
+    ("Dockerfile", LOCK_NAME, "deferred.py", "healthcheck.py", "pruned.txt", "serve.py"),
     configured=True,
 )
 LOCAL_CLOUD = ImageRecipe(

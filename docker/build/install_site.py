@@ -3,12 +3,13 @@
 Exists so that an image is built with no network, no package manager and no shell, and with
 equal files from equal inputs. It may install nothing that the lock does not name by hash.
 
-Usage: install_site.py WHEELS LOCK TARGET
+Usage: install_site.py WHEELS LOCK TARGET [PRUNED]
 """
 
 from __future__ import annotations
 
 import compileall
+import fnmatch
 import os
 import py_compile
 import shutil
@@ -21,8 +22,11 @@ TIMESTAMP = 1_700_000_000
 INSTALLER = "pip"
 
 
-def main(wheels: Path, lock: Path, target: Path) -> None:
-    """Fill ``target`` with importable packages, compiled, all files of one time."""
+def main(wheels: Path, lock: Path, target: Path, pruned: Path | None = None) -> None:
+    """Fill ``target`` with importable packages, compiled, all files of one time.
+
+    With ``pruned``, without the files that it names, and with byte code only.
+    """
     installer = next(wheels.glob(f"{INSTALLER}-*.whl"))
     subprocess.run(
         [
@@ -37,8 +41,39 @@ def main(wheels: Path, lock: Path, target: Path) -> None:
         # The installer was needed here only, and console scripts name this stage's Python.
         if path.name in {"bin", INSTALLER} or path.name.startswith(f"{INSTALLER}-"):
             shutil.rmtree(path)
+    if pruned:
+        prune(target, pruned.read_text(encoding="utf-8"))
     compile_tree(target, target)
+    if pruned:
+        drop_sources(target)
     set_times(target)
+
+
+def prune(folder: Path, rules: str) -> None:
+    """Remove the files that ``rules`` name, and folders that are empty then.
+
+    A rule is a pattern a line; ``!`` before it keeps what another names. Raises SystemExit for a
+    rule that fits no file: what it was for may have another name now.
+    """
+    patterns = [line for line in rules.splitlines() if line and not line.startswith("#")]
+    files = [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
+    fitting = {
+        pattern: {
+            path
+            for path in files
+            if fnmatch.fnmatchcase(path.relative_to(folder).as_posix(), pattern.removeprefix("!"))
+        }
+        for pattern in patterns
+    }
+    idle = [pattern for pattern, fits in fitting.items() if not fits]
+    if idle:
+        sys.exit(f"rules of what is pruned that fit no file: {', '.join(idle)}")
+    kept = set[Path]().union(*(fits for rule, fits in fitting.items() if rule.startswith("!")))
+    for path in set[Path]().union(*fitting.values()) - kept:
+        path.unlink()
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
 
 
 def compile_tree(folder: Path, shown: Path) -> None:
@@ -55,6 +90,16 @@ def compile_tree(folder: Path, shown: Path) -> None:
     )
 
 
+def drop_sources(folder: Path) -> None:
+    """Put byte code in the place of its source, where Python finds it, too."""
+    for compiled in sorted(folder.rglob("__pycache__/*.pyc")):
+        source = compiled.parent.parent / f"{compiled.name.partition('.')[0]}.py"
+        compiled.rename(source.with_suffix(".pyc"))
+        source.unlink()
+    for cache in folder.rglob("__pycache__"):
+        cache.rmdir()
+
+
 def set_times(folder: Path) -> None:
     """Give everything below ``folder`` the one time."""
     for root, directories, files in os.walk(folder):
@@ -64,4 +109,4 @@ def set_times(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*(Path(argument) for argument in sys.argv[1:4]))
+    main(*(Path(argument) for argument in sys.argv[1:5]))

@@ -6,6 +6,7 @@ to disk, and no value of a secret anywhere.
 """
 
 import asyncio
+import gc
 import hmac
 import json
 import logging
@@ -29,6 +30,11 @@ SERVED = re.compile(
 )
 
 
+def is_served(method: str, path: str) -> bool:
+    """Whether a lab's gateway has this route."""
+    return SERVED.fullmatch(f"{method} {path}") is not None
+
+
 class Gate:
     """An ASGI application that passes on what is served and carries the key, and nothing else."""
 
@@ -43,7 +49,7 @@ class Gate:
             await send({"type": "websocket.close", "code": 1008})
         elif not self._is_known(scope["headers"]):
             await _refuse(send, 401, "Incorrect API key provided.", "invalid_api_key")
-        elif not SERVED.fullmatch(f"{scope['method']} {scope['path']}"):
+        elif not is_served(scope["method"], scope["path"]):
             await _refuse(send, 404, "This gateway has no such route.", "unknown_url")
         else:
             answer = Answer(send)
@@ -152,6 +158,21 @@ def _given(name: str, form: str) -> str:
     return value
 
 
+def _import_app():  # noqa: ANN202
+    """LiteLLM's application. Takes seconds, so it comes after what can be refused at once."""
+    # Hundreds of thousands of objects come and all of them stay: what looks for garbage among them
+    # takes a third of the time. Frozen, they are not looked at while serving either.
+    gc.disable()
+    from deferred import defer
+
+    defer(is_served)
+    from litellm.proxy.proxy_server import app
+
+    gc.freeze()
+    gc.enable()
+    return app
+
+
 def main() -> None:
     """Serve until told to stop, then let the requests under way end."""
     key = _given(KEY, r"[!-~]{20,}")
@@ -163,9 +184,8 @@ def main() -> None:
     # LiteLLM asks at import where temporary files go. The task has no such place, and nothing that
     # is served wants one.
     tempfile.tempdir = "/tmp"  # noqa: S108
-    # Seconds of imports, so only after what can be refused at once.
+    app = _import_app()
     import uvicorn
-    from litellm.proxy.proxy_server import app
 
     logging.getLogger("uvicorn.access").addFilter(without_query)
     config = uvicorn.Config(

@@ -271,7 +271,7 @@ class Served:
             self.port = int(probe.getsockname()[1])
         self.environment = {
             **os.environ,
-            "PYTHONPATH": str(folder),
+            "PYTHONPATH": f"{folder}:{GATEWAY.folder}",
             "PYTHONUNBUFFERED": "1",
             "GO_ON": str(self.go_on),
             "PORT": str(self.port),

@@ -1,0 +1,130 @@
+"""What the gateway's start leaves out: stand-ins that become the real thing, in a small LiteLLM."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.image import GATEWAY
+
+REAL = """
+print("imported")
+from fastapi import APIRouter
+router = APIRouter()
+@router.get("/memory")
+def told(): pass
+class Thing:
+    size = 3
+    def __init__(self, name): self.name = name
+def double(number): return 2 * number
+"""
+BEFORE = """
+import json, deferred
+deferred.defer(lambda method, path: (method, path) == ("GET", "/v1/models/x"))
+from litellm.proxy.memory.endpoints import Thing, double, router
+"""
+
+
+def run(folder: Path, code: str) -> list[Any]:
+    """The lines that ``code`` prints, each as JSON, after BEFORE."""
+    memory = folder / "litellm" / "proxy" / "memory"
+    memory.mkdir(parents=True, exist_ok=True)
+    (memory / "endpoints.py").write_text(REAL.replace('"imported"', "'\"imported\"'"))
+    (folder / "mcp").mkdir(exist_ok=True)
+    (folder / "mcp" / "__init__.py").write_text("from mcp.types import Tool\n")
+    (folder / "mcp" / "types.py").write_text("class Tool: pass\nclass Task(Tool): pass\n")
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", BEFORE + code],
+        env={**os.environ, "PYTHONPATH": f"{folder}:{GATEWAY.folder}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_nothing_is_imported_that_is_not_used(tmp_path: Path) -> None:
+    """should serve annotations, isinstance and routers without the real module"""
+    said = run(
+        tmp_path,
+        """
+def wants(thing: Thing | None, things: "list[Thing]", of: Thing[int]): pass
+print(json.dumps([isinstance(3, Thing), issubclass(int, Thing), router.routes]))
+""",
+    )
+    assert said == [[False, False, []]]
+
+
+@pytest.mark.parametrize(
+    ("use", "answer"),
+    [
+        ("double(4)", 8),
+        ("Thing('x').name", "x"),
+        ("Thing.size", 3),
+        ("isinstance(Thing('x'), Thing)", True),
+        ("type('More', (Thing,), {})('y').name", "y"),
+        ("isinstance(type('More', (Thing,), {})('y'), Thing)", True),
+    ],
+)
+def test_what_is_used_is_the_real_thing(tmp_path: Path, use: str, answer: object) -> None:
+    """should be imported once, when it is called, read or derived from"""
+    assert run(tmp_path, f"print(json.dumps({use}))") == ["imported", answer]
+
+
+@pytest.mark.parametrize("use", ["3 in double", "list(double)"])
+def test_a_constant_is_not_taken_for_one(tmp_path: Path, use: str) -> None:
+    """should fail where a stand-in is searched, not find nothing in it"""
+    code = f"""
+try:
+    {use}
+except TypeError:
+    print(json.dumps("refused"))
+"""
+    assert run(tmp_path, code) == ["refused"]
+
+
+def test_a_package_is_real_as_a_whole(tmp_path: Path) -> None:
+    """should mix no stand-ins of it with its real classes"""
+    code = """
+from mcp.types import Tool
+before = Tool
+Tool()
+from mcp.types import Task
+import mcp
+print(json.dumps([issubclass(Task, mcp.Tool), issubclass(Task, before), Task.__mro__[1].__name__]))
+"""
+    assert run(tmp_path, code) == [[True, True, "Tool"]]
+
+
+def test_only_routes_that_are_served_are_built(tmp_path: Path) -> None:
+    """should ask with a word in the place of a parameter, and with the router's prefix"""
+    code = """
+from fastapi import APIRouter
+router = APIRouter(prefix="/v1")
+for path in ("/models/{name:path}", "/models", "/keys/{name}"):
+    router.get(path)(lambda: None)
+    router.post(path)(lambda: None)
+print(json.dumps([[route.path, sorted(route.methods)] for route in router.routes]))
+"""
+    assert run(tmp_path, code) == [[["/v1/models/{name:path}", ["GET"]]]]
+
+
+def test_the_manager_of_mcp_servers_is_as_if_not_installed(tmp_path: Path) -> None:
+    """should be an import that fails, as LiteLLM expects it to"""
+    code = """
+import deferred, importlib
+try:
+    importlib.import_module("litellm.proxy.memory")
+    deferred.Deferring().find_spec(deferred.REFUSED)
+except ImportError as error:
+    print(json.dumps(error.name == deferred.REFUSED))
+"""
+    assert run(tmp_path, code) == [True]
