@@ -21,10 +21,11 @@ from lab.adapters.base_image import PUBLIC_PYTHON, BaseImage, ensure_base_image,
 from lab.adapters.docker import connect, has_image
 from lab.adapters.wheels import fetch_wheels, read_lock, sha256_of
 from lab.catalog import load_catalog
+from lab.contents import WheelFile
 from lab.errors import PermanentError
 from lab.image import ImageRecipe
 from lab.render import litellm_config
-from lab.sbom import WheelFile, write_sbom
+from lab.sbom import write_sbom
 from lab.settings import Settings
 from workstation.localcloud import REGISTRY_HOST
 

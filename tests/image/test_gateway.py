@@ -175,7 +175,7 @@ def test_what_is_deferred_changes_nothing(container: Container, inputs: Inputs) 
     """should stand for functions, classes and types only, and for modules that there are
 
     A constant, or an exception that somebody catches, would be another one without a word. Fails
-    when LiteLLM moves or adds something: see docs/decisions/0021.
+    when LiteLLM moves or adds something: see docs/decisions/0024.
     """
     done = container.exec_run(["python3", "-c", LEFT_OUT])
     told = json.loads(done.output.splitlines()[-1])
