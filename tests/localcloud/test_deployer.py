@@ -68,10 +68,14 @@ def test_the_deployer_may_touch_nothing_else(stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("action", "stage", "on"),
     [
-        ("ecs:CreateCluster", "provision", f"arn:aws:ecs:{PLACE}:cluster/gateway-lab-{LAB}"),
-        # The up before it has left the lab's own stop, which is moved first.
-        ("iam:PassRole", "schedule end", f":role/gateway-lab-{LAB}-scheduler"),
         ("ecr:GetAuthorizationToken", "push image", ""),
+        # That up has left a lab: whose own stop is moved first, and which Terraform reads then.
+        ("iam:PassRole", "schedule end", f":role/gateway-lab-{LAB}-scheduler"),
+        (
+            "states:DescribeStateMachine",
+            "provision",
+            f"arn:aws:states:{PLACE}:stateMachine:gateway-lab-{LAB}-stop",
+        ),
         (
             "ecs:UpdateService",
             "rollout",
