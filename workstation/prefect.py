@@ -131,6 +131,7 @@ def start_worker(log: Log, target: str = "local") -> None:
     worker = _worker()
     stamp = lab_home() / "prefect" / "worker.environment"
     identity = _worker_identity()
+    _end_dead_runs(log)
     known = stamp.read_text().split() if stamp.exists() else []
     same = known == identity if target != "local" else known[:1] == identity[:1]
     if worker.pid() is not None and not same:
@@ -160,6 +161,32 @@ def _schedule_unbegun_again(log: Log) -> None:
         for run in api.runs(states=["PENDING"]):
             log(f"Scheduling the run {run['name']} again: its worker ended before it began")
             api.schedule_again(run["id"])
+
+
+def _end_dead_runs(log: Log) -> None:
+    """Tell the server of runs whose processes have gone, with their worker or their machine.
+
+    It would take them for running for ever. A run that no deployment made is somebody else's.
+    """
+    with Api() as api:
+        for run in api.runs(states=["RUNNING", "CANCELLING"]):
+            if run.get("deployment_id") and not _has_process(run["id"]):
+                log(f"The run {run['name']} has no process any more")
+                api.end(run)
+
+
+def _has_process(run_id: str) -> bool:
+    """Whether a process of this machine runs the flow run."""
+    wanted = run_id.encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+        except OSError:
+            # Gone meanwhile, or another user's, who cannot be this worker's.
+            continue
+        if wanted in told:
+            return True
+    return False
 
 
 def _wait_idle(log: Log) -> None:
@@ -331,6 +358,18 @@ class Api:
         """Ask for the run's cancellation; the worker ends it."""
         state = {"type": "CANCELLING", "name": "Cancelling"}
         self._ask("POST", f"/flow_runs/{run_id}/set_state", {"state": state, "force": False})
+
+    def end(self, run: dict[str, Any]) -> None:
+        """Give a run that nobody runs any more its end: cancelled if that was asked, else crashed.
+
+        What waits for a crash, such as the automation after a failed up, hears of it.
+        """
+        asked = run["state_type"] == "CANCELLING"
+        state = {
+            "type": "CANCELLED" if asked else "CRASHED",
+            "message": "Its process has gone.",
+        }
+        self._ask("POST", f"/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
 
     def schedule_again(self, run_id: str) -> None:
         """Let the next worker take the run, now."""

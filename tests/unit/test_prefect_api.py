@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -165,6 +166,28 @@ def test_no_server_is_told(monkeypatch: pytest.MonkeyPatch, server: Server) -> N
     with Api() as api, pytest.raises(TransientError, match="does not answer") as caught:
         api.run("r1")
     assert "make demo" in caught.value.hint
+
+
+def test_runs_whose_process_has_gone_are_ended(server: Server) -> None:
+    """should tell the server, or it would hold them, and us, for ever; those that run go on"""
+    here = "0f0e0d0c-1111-2222-3333-444455556666"
+    runs = [
+        {"id": "gone-1", "name": "up", "deployment_id": "d", "state_type": "RUNNING"},
+        {"id": "gone-2", "name": "down", "deployment_id": "d", "state_type": "CANCELLING"},
+        {"id": "gone-3", "name": "by hand", "deployment_id": None, "state_type": "RUNNING"},
+        {"id": here, "name": "watch", "deployment_id": "d", "state_type": "RUNNING"},
+    ]
+    server.answers = [(200, runs), (200, {}), (200, {})]
+    told: list[str] = []
+    with subprocess.Popen(["sleep", "60"], env={"PREFECT__FLOW_RUN_ID": here}) as alive:
+        prefect._end_dead_runs(told.append)
+        alive.kill()
+    ended = [(path, body["state"]["type"]) for _, path, body in server.asked[1:]]
+    assert ended == [
+        ("/api/flow_runs/gone-1/set_state", "CRASHED"),
+        ("/api/flow_runs/gone-2/set_state", "CANCELLED"),
+    ]
+    assert len(told) == 2
 
 
 def test_a_run_says_why_it_ended() -> None:
