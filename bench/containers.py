@@ -6,6 +6,7 @@ image and the reference's stands in :func:`ours` and :func:`seed`, and nowhere e
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ import httpx
 from docker.models.containers import Container
 
 from bench.images import Builder
+from bench.load import Question
 from lab import names
 from lab.adapters.gateway import pinned
 from lab.certificate import make_certificate
@@ -56,8 +58,10 @@ class Variant:
     key: str = field(repr=False)
     environment: dict[str, str] = field(default_factory=dict, repr=False)
     scheme: str = "http"
-    #: httpx's options for a client of it.
+    #: httpx's options for a client of it, and whom to trust for which name without httpx.
     client: dict[str, Any] = field(default_factory=dict)
+    ca: str = ""
+    tls_name: str = ""
     #: What its task definition takes from the container.
     hardening: dict[str, Any] = field(default_factory=dict)
 
@@ -80,6 +84,8 @@ def hardened(image: str) -> Variant:
         },
         scheme="https",
         client=pinned(Endpoint.of(LAB, "127.0.0.1", certificate.trust.ca)),
+        ca=certificate.trust.ca,
+        tls_name=names.tls_name(LAB),
         hardening={
             "user": f"{GATEWAY_USER}:{GATEWAY_USER}",
             "read_only": True,
@@ -103,6 +109,7 @@ class Gateway:
     key: str = field(repr=False)
     options: dict[str, Any]
     _container: Container
+    _variant: Variant = field(repr=False)
 
     def client(self, **options: Any) -> httpx.Client:
         """A client with the key, whose URLs begin at the gateway's."""
@@ -114,6 +121,17 @@ class Gateway:
             **options,
         )
 
+    def question(self, *, stream: bool = False) -> Question:
+        """A chat of one message, for :func:`bench.load.load`."""
+        body = json.dumps({**chat(), "stream": stream})
+        url = f"{self.url}/v1/chat/completions"
+        return Question(url, body, self.key, self._variant.ca, self._variant.tls_name)
+
+    def cpu_seconds(self) -> float:
+        """What the container has taken of processors since its start."""
+        said: Any = self._container.stats(stream=False)
+        return float(said["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9
+
     def memory_megabytes(self) -> float:
         """The container's own memory, without files that the system keeps at hand for it."""
         said: Any = self._container.stats(stream=False)
@@ -121,15 +139,14 @@ class Gateway:
         # The second is what the first version of control groups calls it.
         return float(found["anon"] if "anon" in found else found["total_rss"]) / 1e6
 
-    def ask(self, requests: int, at_once: int, model: str = "bedrock-llama") -> None:
+    def ask(self, requests: int, at_once: int) -> None:
         """Have ``requests`` whole answers, ``at_once`` of them at a time.
 
         Raises PermanentError for the first answer that is none.
         """
-        body = {"model": model, "messages": [{"role": "user", "content": "Hello"}]}
 
         def one(_: int) -> None:
-            response = client.post("/v1/chat/completions", json=body)
+            response = client.post("/v1/chat/completions", json=chat())
             if response.status_code != httpx.codes.OK:
                 raise PermanentError(
                     f"{self.url} answered HTTP {response.status_code}: {response.text[:300]}"
@@ -137,6 +154,11 @@ class Gateway:
 
         with self.client() as client, ThreadPoolExecutor(at_once) as pool:
             list(pool.map(one, range(requests)))
+
+
+def chat() -> dict[str, Any]:
+    """A question that both sides' configurations have a model for."""
+    return {"model": "bedrock-llama", "messages": [{"role": "user", "content": "Hello"}]}
 
 
 @contextmanager
@@ -184,7 +206,7 @@ def gateway(
                 longest_pause=0.05,
             )
         seconds = time.monotonic() - began
-        yield Gateway(url, seconds, variant.key, variant.client, container)
+        yield Gateway(url, seconds, variant.key, variant.client, container, variant)
     finally:
         container.remove(force=True, v=True)
 

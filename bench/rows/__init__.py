@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from bench.context import Bench
 from bench.harness import Series
-from bench.rows import fleet, life, start, validation
+from bench.rows import fleet, life, load, start, validation
 
 SERIES: tuple[Series[Bench], ...] = (
     life.SERIES,
     *validation.SERIES,
     fleet.SERIES,
     *start.SERIES,
+    *load.SERIES,
 )

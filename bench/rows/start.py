@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 from bench.containers import Size, Variant, gateway, ours, seed
@@ -16,12 +17,33 @@ REQUESTS, QUICK_REQUESTS, AT_ONCE = 1000, 200, 8
 
 Make = Callable[[Builder], Variant]
 
+FIRST_ANSWER = Row(
+    f"container start to first answer at {SMALLEST}",
+    "s",
+    Aim(0.6),
+    "The first question has either side import more.",
+)
+
 
 def _start(make: Make, size: Size) -> Callable[[Bench], float]:
     def measure(bench: Bench) -> float:
         bench.quiet()
         with gateway(bench.engine, make(bench.builder), size) as running:
             return running.seconds
+
+    return measure
+
+
+def _first_answer(make: Make) -> Callable[[Bench], float]:
+    def measure(bench: Bench) -> float:
+        bench.quiet()
+        with (
+            stub(delay=0.001, host=host_seen_by_containers(bench.engine)) as bedrock,
+            gateway(bench.engine, make(bench.builder), SMALLEST, bedrock) as running,
+        ):
+            began = time.monotonic()
+            running.ask(1, 1)
+            return running.seconds + time.monotonic() - began
 
     return measure
 
@@ -64,5 +86,6 @@ SERIES: tuple[Series[Bench], ...] = (
         )
         for size in (SMALLEST, DEFAULT)
     ),
+    single(FIRST_ANSWER, _first_answer(ours), _first_answer(seed), runs=1),
     Series("memory", (AT_READY, AFTER, GROWTH), _memory(ours), _memory(seed), runs=2),
 )

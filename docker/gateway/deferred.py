@@ -39,8 +39,12 @@ DEFERRED = (
     *(f"openai.types.{name}" for name in ("fine_tuning", "graders", "realtime", "skills")),
     *(f"openai.types.{name}" for name in ("uploads", "vector_stores", "webhooks")),
 )
-# The gateway knows no such server, and LiteLLM does without their manager where it cannot have it.
-REFUSED = "litellm.proxy._experimental.mcp_server.mcp_server_manager"
+# As if not installed, which LiteLLM can do without. Of MCP servers the gateway knows none. The other
+# needs OpenTelemetry's SDK, which is not there: it would be tried again with every question.
+REFUSED = {
+    "litellm.proxy._experimental.mcp_server.mcp_server_manager",
+    "litellm.integrations.otel.logger",
+}
 # Below those, but constants are taken from them.
 IMPORTED = {
     "litellm.proxy.lens.signals",
@@ -98,7 +102,7 @@ class Deferring:
 
     def find_spec(self, name, path=None, target=None):  # noqa: ANN001, ANN201
         """The real module's place in the file system, with this loader."""
-        if name == REFUSED:
+        if name in REFUSED:
             raise ModuleNotFoundError(f"{name} is left out of the gateway", name=name)
         if name in IMPORTED or _is_real(name) or not _BELOW.match(name):
             return None

@@ -40,7 +40,7 @@ import deferred, serve
 deferred.defer(serve.is_served)
 from litellm.proxy.proxy_server import app
 print(json.dumps({
-    "deferred": [*deferred.DEFERRED, *deferred.IMPORTED, deferred.REFUSED],
+    "deferred": [*deferred.DEFERRED, *deferred.IMPORTED, *deferred.REFUSED],
     "loaded": sorted(deferred._LOADED),
     "names": [(stand_in.__module__, stand_in.__name__) for stand_in in deferred.STAND_INS],
 }))
