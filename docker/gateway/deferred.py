@@ -39,7 +39,7 @@ DEFERRED = (
     *(f"openai.types.{name}" for name in ("fine_tuning", "graders", "realtime", "skills")),
     *(f"openai.types.{name}" for name in ("uploads", "vector_stores", "webhooks")),
 )
-# As if not installed, which LiteLLM can do without. Of MCP servers the gateway knows none. The other
+# As if not installed, which LiteLLM can do without. The gateway knows no MCP servers. The other
 # needs OpenTelemetry's SDK, which is not there: it would be tried again with every question.
 REFUSED = {
     "litellm.proxy._experimental.mcp_server.mcp_server_manager",
