@@ -27,6 +27,9 @@ START_ROWS = {
     "reference": "container start to ready at 0.25 vCPU and 512 MB",
     "ours": "container start to ready at 1 vCPU and 2048 MB",
 }
+#: How the rows of task sizes begin, and what is told of each.
+TASK = "task of "
+SIZE_FIGURES = ("start to ready", "requests per second", "price")
 #: The stages of each side's up that stand for a task's launch and the gateway's start.
 ROLLOUT = {"reference": {"poll", "address", "fixed wait"}, "ours": {"rollout"}}
 
@@ -48,6 +51,7 @@ def render(results: dict[str, Any], raw: dict[str, Any], ideas: dict[str, Any]) 
         gantt=_gantt(details.get("first up", {})),
         floor_first=_floor(details, "first up"),
         floor_rebuild=_floor(details, "rebuild"),
+        sizes=_sizes(rows),
         missed=_missed(rows, ideas),
         projection=_projection(rows, details),
         launch_low=f"{LAUNCH[0]:.0f}",
@@ -170,6 +174,45 @@ def _floor(details: dict[str, Any], what: str) -> str:
     lines = [[row.name, f"{row.waited:.1f}", row.spent_on] for row in rows]
     lines.append(["**all**", f"**{sum(row.waited for row in rows):.1f}**", ""])
     return _table(["stage", "seconds", "waits for"], lines)
+
+
+def _sizes(rows: list[dict[str, Any]]) -> str:
+    """A table of the task sizes, and a chart of each of their figures."""
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        size, colon, what = row["name"].removeprefix(TASK).partition(": ")
+        if row["name"].startswith(TASK) and colon and row["ours"] is not None:
+            found.setdefault(size, {})[what] = row["ours"]
+    whole = {size: of for size, of in found.items() if of.keys() == set(SIZE_FIGURES)}
+    if not whole:
+        return "Not measured."
+    lines = [
+        [
+            size,
+            *(_number(of[what]) for what in SIZE_FIGURES),
+            _number(1e6 * of["price"] / (3600 * of["requests per second"])),
+        ]
+        for size, of in whole.items()
+    ]
+    head = ["task", "start to ready, s", "requests/s", "USD an hour", "USD a million requests"]
+    charts = [
+        _size_chart(whole, "requests per second", "requests per second"),
+        _size_chart(whole, "start to ready", "seconds from start to ready"),
+        _size_chart(whole, "price", "USD an hour"),
+    ]
+    return "\n\n".join([_table(head, lines), *charts])
+
+
+def _size_chart(sizes: dict[str, dict[str, float]], what: str, title: str) -> str:
+    names = ", ".join(f'"{size.partition(" ")[0]}"' for size in sizes)
+    values = [of[what] for of in sizes.values()]
+    return f"""```mermaid
+xychart-beta
+    title "{title}"
+    x-axis "vCPU" [{names}]
+    y-axis "{title}" 0 --> {1.1 * max(values):.3g}
+    bar [{", ".join(f"{value:.3g}" for value in values)}]
+```"""
 
 
 def _missed(rows: list[dict[str, Any]], ideas: dict[str, Any]) -> str:

@@ -264,6 +264,20 @@ def test_a_missed_aim_stands_with_what_was_tried() -> None:
     assert "Nothing tried." in performance.render(*results(met=False), {})
 
 
+def test_task_sizes_have_a_table_and_charts() -> None:
+    """should show start, requests and price of each size, and what a million requests cost"""
+    found, raw = results(met=True)
+    for size, figures in {"0.25 vCPU": (20.0, 10.0, 0.018), "1 vCPU": (5.0, 40.0, 0.054)}.items():
+        for what, value in zip(performance.SIZE_FIGURES, figures, strict=True):
+            row = {**_row(f"{performance.TASK}{size}: {what}", "", None, value, 1), "aim": None}
+            found["rows"].append({**row, "met": None})
+            raw["rows"][row["name"]] = {"note": "", "aim_of": None}
+    page = performance.render(found, raw, {})
+    assert "| 0.25 vCPU | 20 | 10 | 0.018 | 0.5 |" in page
+    assert 'x-axis "vCPU" ["0.25", "1"]' in page
+    assert page.count('x-axis "vCPU"') == 3
+
+
 def test_a_run_without_the_life_has_a_page() -> None:
     """should say so where a chart has no figures, and name the runs that failed"""
     found, raw = results(met=True)
@@ -272,7 +286,7 @@ def test_a_run_without_the_life_has_a_page() -> None:
         "failures": [{"series": "life", "side": "ours", "run": 1, "said": "no engine\nat all"}],
     }
     page = performance.render(found, raw, {})
-    assert page.count("Not measured.") == 4
+    assert page.count("Not measured.") == 5
     assert "- life, ours, run 1: no engine\n" in page
 
 
