@@ -34,6 +34,7 @@ WORKER_SECONDS = 120.0
 BUSY_SECONDS = 60.0
 _BUSY = {429, 503}
 _PREFECT = (sys.executable, "-m", "prefect")
+_OF_PROCESSES = ("--type", "process")
 _FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -142,7 +143,9 @@ def start_worker(log: Log, target: str = "local") -> None:
         log("Starting the worker")
         _schedule_unbegun_again(log)
         worker.start(
-            [*_PREFECT, "worker", "start", "--pool", WORK_POOL, "--type", "process"],
+            # Runs that begin together fill the processors with their imports; the server, which
+            # they and everybody else ask, comes first.
+            ["nice", "-n", "5", *_PREFECT, "worker", "start", "--pool", WORK_POOL, *_OF_PROCESSES],
             prefect_environment(),
         )
         stamp.write_text(" ".join(identity))

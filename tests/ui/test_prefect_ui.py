@@ -35,9 +35,8 @@ def test_deployments_and_their_schedules(ui: PrefectUi) -> None:
     ui.open_home()
     expect(ui.page).to_have_url(re.compile(r"/v2/dashboard"))
     ui.list_deployments("local")
-    for flow in ("up", "down", "extend", "rebuild", "reap", "watch", "list"):
+    for flow in ("up", "down", "extend", "rebuild", "reap", "verify", "watch", "list"):
         expect(ui.deployment_row(f"lab-{flow}", "local")).to_contain_text("Ready")
-    expect(ui.deployment_row("lab-rebuild", "nightly-local")).to_contain_text("1 schedules")
     expect(ui.deployment_row("lab-down", "local")).not_to_contain_text("schedules")
     for flow, when in (
         ("lab-watch", "Active Every 3 minutes"),
@@ -46,6 +45,9 @@ def test_deployments_and_their_schedules(ui: PrefectUi) -> None:
         ui.deployment_row(flow, "local").get_by_text("1 schedules").hover()
         expect(ui.page.get_by_role("button", name=when, exact=True)).to_be_visible()
     ui.picture("deployments")
+    # A page has ten of them.
+    ui.list_deployments("nightly-local")
+    expect(ui.deployment_row("lab-rebuild", "nightly-local")).to_contain_text("1 schedules")
 
 
 def test_the_nightly_lab_waits_for_its_switch(ui: PrefectUi) -> None:
@@ -156,8 +158,10 @@ def test_the_endpoint_and_how_to_call_it(ui: PrefectUi, stack: Stack) -> None:
         assert inside
         assert inside["width"] <= around["width"], "the table runs over what stands beside it"
     code = panel.locator("pre code")
-    expect(code.first).to_contain_text(f"curl {endpoint}/v1/chat/completions")
-    expect(code.nth(1)).to_contain_text(f'client = OpenAI(base_url="{endpoint}/v1")')
+    expect(code.first).to_contain_text(f"export OPENAI_BASE_URL={endpoint}/v1")
+    expect(code.first).to_contain_text("BEGIN CERTIFICATE")
+    expect(code.nth(1)).to_contain_text('curl --cacert "$LAB_CA_FILE"')
+    expect(code.nth(2)).to_contain_text("OpenAI(http_client=http)")
     ui.picture("endpoint")
 
 
