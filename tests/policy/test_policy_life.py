@@ -10,10 +10,12 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from lab import names
+from lab.adapters.sweep import Sweeper
 from tests.stack import Stack
 from tests.trail import of_deployer, recorded, write_calls
 from workstation.policy import CALLS, read_calls, read_rights
@@ -102,12 +104,14 @@ def test_a_lab_is_rebuilt(alone: Stack) -> None:
 def test_the_reaper_takes_a_lab_that_nothing_remembers(alone: Stack) -> None:
     """should remove all kinds of things without state or record."""
     alone.cloud().delete_prefix(alone.bucket, names.lab_prefix(LAB))
+    # Its cluster's tag would count: a lab that was made by hand has no other end.
+    alone.cloud().tag_end(LAB, datetime.now(UTC) - timedelta(minutes=1))
     # Somebody else's, which the deployer may not even look at.
     ecs = alone.session().client("ecs")
     ecs.create_cluster(clusterName="production")
     alone.guard("lab-reap/local")
     ecs.delete_cluster(cluster="production")
-    assert LAB not in alone.cloud().list_labs(alone.bucket)
+    assert Sweeper(alone.cloud()).look(LAB)[1] == []
 
 
 def test_a_purge_leaves_nothing(alone: Stack) -> None:
