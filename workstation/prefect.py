@@ -34,6 +34,9 @@ WORKER_SECONDS = 120.0
 BUSY_SECONDS = 60.0
 _BUSY = {429, 503}
 _PREFECT = (sys.executable, "-m", "prefect")
+_FORKSERVER = (sys.executable, "-m", "deployments.forkserver")
+# The server, which all runs and everybody else ask, comes before what it serves.
+_BEHIND = ("nice", "-n", "5")
 _OF_PROCESSES = ("--type", "process")
 _FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
@@ -139,13 +142,12 @@ def start_worker(log: Log, target: str = "local") -> None:
         log("The environment has changed since the worker was started: starting it anew")
         _wait_idle(log)
         worker.stop(log)
+    _forkserver().start([*_BEHIND, *_FORKSERVER], prefect_environment())
     if worker.pid() is None:
         log("Starting the worker")
         _schedule_unbegun_again(log)
         worker.start(
-            # Runs that begin together fill the processors with their imports; the server, which
-            # they and everybody else ask, comes first.
-            ["nice", "-n", "5", *_PREFECT, "worker", "start", "--pool", WORK_POOL, *_OF_PROCESSES],
+            [*_BEHIND, *_PREFECT, "worker", "start", "--pool", WORK_POOL, *_OF_PROCESSES],
             prefect_environment(),
         )
         stamp.write_text(" ".join(identity))
@@ -218,6 +220,7 @@ def stop(log: Log) -> None:
 def stop_worker(log: Log) -> None:
     """On return the project's worker is gone; runs are picked up when one is started again."""
     _worker().stop(log)
+    _forkserver().stop(log)
 
 
 def stop_server(log: Log) -> None:
@@ -399,6 +402,10 @@ def _server() -> Daemon:
 
 def _worker() -> Daemon:
     return Daemon("prefect-worker", lab_home() / "prefect")
+
+
+def _forkserver() -> Daemon:
+    return Daemon("prefect-forkserver", lab_home() / "prefect")
 
 
 def _healthy() -> bool:

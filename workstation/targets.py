@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ def lab_home() -> Path:
 
 def template_values() -> dict[str, str]:
     """What ``{{ $NAME }}`` in ``prefect.yaml`` stands for on this machine."""
-    return {"LAB_ROOT": str(ROOT), "LAB_HOME": str(lab_home())}
+    return {"LAB_ROOT": str(ROOT), "LAB_HOME": str(lab_home()), "LAB_PYTHON": sys.executable}
 
 
 def target_names() -> list[str]:

@@ -1,0 +1,238 @@
+"""Begins flow runs in processes forked from one that has imported Prefect and the flows already.
+
+Those imports take seconds before a run's first task, and as much of a processor. The worker begins
+each run with ``deployments/flow_run.py``, which asks here; where nothing answers, or what was
+imported is no longer what the files say, the run begins as Prefect begins it.
+
+Run as ``python -m deployments.forkserver``. It has one thread only, so that no fork copies a lock
+that another thread holds.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import runpy
+import selectors
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from deployments.flow_run import address, receive, send, socket_path
+from lab.settings import ROOT
+from workstation.targets import lab_home
+
+#: What a run imports, before its first task or later, beside its flow.
+PRELOADED = (
+    "prefect.main",
+    "prefect.engine",
+    "prefect.flow_engine",
+    "prefect.task_engine",
+    "prefect_aws",
+    "prefect_docker.deployments.steps",
+    "openai",
+    "lab.sbom",
+)
+ENGINE = "prefect.engine"
+REQUEST_SECONDS = 10.0
+QUEUE = 64
+STANDARD_FILES = 3
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run to begin: its whole environment, its folder, its standard input, output and error."""
+
+    environment: dict[str, str]
+    folder: str
+    files: Sequence[int]
+
+
+@dataclass
+class Server:
+    """The fork server that listens at ``listener``, with the files that it has ``imported``."""
+
+    listener: socket.socket
+    imported: dict[str, tuple[int, int]]
+    #: Who waits for the end of which process.
+    waiting: dict[int, socket.socket] = field(default_factory=dict)
+
+    def serve(self) -> Request:
+        """Answer for ever; returns in a forked process only, with what that is to run."""
+        wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.listener, selectors.EVENT_READ)
+            selector.register(wake, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select():
+                    if key.fileobj is self.listener:
+                        connection, _ = self.listener.accept()
+                        request = self._answer(connection)
+                        if request is not None:
+                            self._leave(wake, woken)
+                            return request
+                        if connection in self.waiting.values():
+                            selector.register(connection, selectors.EVENT_READ)
+                    elif key.fileobj == wake:
+                        signals = os.read(wake, 512)
+                        for connection in self._reap():
+                            selector.unregister(connection)
+                            connection.close()
+                        if signal.SIGTERM in signals or signal.SIGINT in signals:
+                            self._end()
+                    elif key.fileobj in self.waiting.values():
+                        # Who asked for the run has gone: nobody else would tell of its end.
+                        assert isinstance(key.fileobj, socket.socket)
+                        selector.unregister(key.fileobj)
+                        self._forsake(key.fileobj)
+                if not self.waiting and self._stale():
+                    _begin_anew()
+
+    def _answer(self, connection: socket.socket) -> Request | None:
+        """Fork for who has connected: the request in the new process, ``None`` in this one."""
+        connection.settimeout(REQUEST_SECONDS)
+        try:
+            fresh = not self._stale()
+            send(connection, {"ready": fresh})
+            if not fresh:
+                connection.close()
+                return None
+            content, files = receive(connection, STANDARD_FILES)
+            request = Request(content["environment"], content["folder"], files)
+            pid = os.fork()
+        except (OSError, EOFError, ValueError, KeyError) as error:
+            sys.stderr.write(f"no process was begun: {error!r}\n")
+            connection.close()
+            return None
+        if pid == 0:
+            connection.close()
+            return request
+        for number in files:
+            os.close(number)
+        self.waiting[pid] = connection
+        # Who asked may have gone meanwhile; the selector will say so.
+        with suppress(OSError):
+            send(connection, {"pid": pid})
+        return None
+
+    def _reap(self) -> Iterator[socket.socket]:
+        """Tell of each process that has ended; who had waited for it."""
+        while self.waiting:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            connection = self.waiting.pop(pid)
+            with suppress(OSError):
+                send(connection, {"status": status})
+            yield connection
+
+    def _forsake(self, connection: socket.socket) -> None:
+        """Kill the process that ``connection`` waits for, as it was itself killed."""
+        for pid in [pid for pid, one in self.waiting.items() if one is connection]:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            del self.waiting[pid]
+        connection.close()
+
+    def _end(self) -> NoReturn:
+        for connection in list(self.waiting.values()):
+            self._forsake(connection)
+        socket_path(lab_home()).unlink(missing_ok=True)
+        sys.exit(0)
+
+    def _leave(self, *pipe: int) -> None:
+        """Give up, in a forked process, everything that is the server's."""
+        for connection in (self.listener, *self.waiting.values()):
+            connection.close()
+        signal.set_wakeup_fd(-1)
+        for number in pipe:
+            os.close(number)
+
+    def _stale(self) -> bool:
+        return any(_stamp(path) != stamp for path, stamp in self.imported.items())
+
+
+def listen(path: Path) -> socket.socket:
+    """A socket at ``path`` for this user alone; who connects is kept waiting until accepted."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        with address(path) as name:
+            listener.bind(name)
+    finally:
+        os.umask(before)
+    listener.listen(QUEUE)
+    return listener
+
+
+def preload() -> dict[str, tuple[int, int]]:
+    """Import what runs need; the files of all that is imported now, with their times and sizes.
+
+    Raises RuntimeError if an import has started a thread.
+    """
+    flows = sorted(path.stem for path in (ROOT / "flows").glob("lab_*.py"))
+    for name in (*PRELOADED, *(f"flows.{flow}" for flow in flows)):
+        importlib.import_module(name)
+    if threading.active_count() != 1:
+        raise RuntimeError(f"an import has started threads: {threading.enumerate()}")
+    # What is here to stay is passed by in every later collection, which would copy its pages.
+    gc.collect()
+    gc.freeze()
+    modules = list(sys.modules.values())
+    files = {str(file) for module in modules if (file := getattr(module, "__file__", None))}
+    return {file: _stamp(file) for file in files}
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_mtime_ns, found.st_size)
+
+
+def _begin_anew() -> NoReturn:
+    """Import everything again, as a new program in the same process: nobody waits for it."""
+    os.execv(sys.executable, [sys.executable, "-m", "deployments.forkserver"])  # noqa: S606
+
+
+def _become(request: Request) -> None:
+    """Make of this forked process what the worker would have started by itself."""
+    from prefect.context import refresh_global_settings_context
+
+    os.setsid()
+    for usual in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(usual, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for standard, number in enumerate(request.files):
+        os.dup2(number, standard)
+        os.close(number)
+    os.environ.clear()
+    os.environ.update(request.environment)
+    os.chdir(request.folder)
+    sys.argv = [ENGINE]
+    refresh_global_settings_context()
+
+
+def main() -> None:
+    """Serve; in each forked process, run the flow run that was asked for."""
+    listener = listen(socket_path(lab_home()))
+    request = Server(listener, preload()).serve()
+    _become(request)
+    sys.modules.pop(ENGINE, None)
+    runpy.run_module(ENGINE, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
