@@ -34,6 +34,7 @@ WORKER_SECONDS = 120.0
 BUSY_SECONDS = 60.0
 _BUSY = {429, 503}
 _PREFECT = (sys.executable, "-m", "prefect")
+_SERVER = (sys.executable, "-m", "deployments.server")
 _FORKSERVER = (sys.executable, "-m", "deployments.forkserver")
 # The server, which all runs and everybody else ask, comes before what it serves.
 _BEHIND = ("nice", "-n", "5")
@@ -89,7 +90,7 @@ def start_server(log: Log) -> None:
         _check_port_free()
         log(f"Starting the Prefect server at {ui_url()}")
         server.start(
-            [*_PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port())],
+            [*_SERVER, "--host", "127.0.0.1", "--port", str(port())],
             prefect_environment(),
         )
 
