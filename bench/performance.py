@@ -29,6 +29,8 @@ START_ROWS = {
 }
 #: How the rows of task sizes begin, and what is told of each.
 TASK = "task of "
+#: How the rows of several labs end; what they are compared with is one lab by itself.
+AT_ONCE = " labs at once, each"
 SIZE_FIGURES = ("start to ready", "requests per second", "price")
 #: The stages of each side's up that stand for a task's launch and the gateway's start.
 ROLLOUT = {"reference": {"poll", "address", "fixed wait"}, "ours": {"rollout"}}
@@ -52,6 +54,7 @@ def render(results: dict[str, Any], raw: dict[str, Any], ideas: dict[str, Any]) 
         floor_first=_floor(details, "first up"),
         floor_rebuild=_floor(details, "rebuild"),
         sizes=_sizes(rows),
+        fleet=_fleet(rows),
         missed=_missed(rows, ideas),
         projection=_projection(rows, details),
         launch_low=f"{LAUNCH[0]:.0f}",
@@ -213,6 +216,32 @@ xychart-beta
     y-axis "{title}" 0 --> {1.1 * max(values):.3g}
     bar [{", ".join(f"{value:.3g}" for value in values)}]
 ```"""
+
+
+def _fleet(rows: list[dict[str, Any]]) -> str:
+    """A table and a chart of what a lab costs in time where several come up at once."""
+    found = {
+        int(row["name"].partition(" ")[0]): row
+        for row in rows
+        if row["name"].endswith(AT_ONCE) and row["ours"] is not None
+    }
+    if not found:
+        return "Not measured."
+    alone = next(iter(found.values()))["reference"]
+    each = {1: alone} | {number: row["ours"] for number, row in sorted(found.items())}
+    lines = [
+        [str(number), _number(number * value), _number(value), _number(value / alone)]
+        for number, value in each.items()
+    ]
+    table = _table(["labs", "until the last is up, s", "each, s", "of one by itself"], lines)
+    chart = f"""```mermaid
+xychart-beta
+    title "seconds for each lab"
+    x-axis "labs at once" [{", ".join(f'"{number}"' for number in each)}]
+    y-axis "seconds" 0 --> {1.1 * max(each.values()):.3g}
+    bar [{", ".join(f"{value:.3g}" for value in each.values())}]
+```"""
+    return f"{table}\n\n{chart}"
 
 
 def _missed(rows: list[dict[str, Any]], ideas: dict[str, Any]) -> str:

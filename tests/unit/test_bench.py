@@ -278,6 +278,19 @@ def test_task_sizes_have_a_table_and_charts() -> None:
     assert page.count('x-axis "vCPU"') == 3
 
 
+def test_labs_at_once_are_set_beside_one_by_itself() -> None:
+    """should show the whole time, each lab's part, and the ratio that falls"""
+    found, raw = results(met=True)
+    for number, each in {3: 30.0, 6: 25.0}.items():
+        row = _row(f"{number}{performance.AT_ONCE}", "s", 50.0, each, 1)
+        found["rows"].append({**row, "met": True})
+        raw["rows"][row["name"]] = {"note": "", "aim_of": "ratio"}
+    page = performance.render(found, raw, {})
+    assert "| 1 | 50 | 50 | 1 |" in page
+    assert "| 6 | 150 | 25 | 0.5 |" in page
+    assert 'x-axis "labs at once" ["1", "3", "6"]' in page
+
+
 def test_a_run_without_the_life_has_a_page() -> None:
     """should say so where a chart has no figures, and name the runs that failed"""
     found, raw = results(met=True)
@@ -286,7 +299,7 @@ def test_a_run_without_the_life_has_a_page() -> None:
         "failures": [{"series": "life", "side": "ours", "run": 1, "said": "no engine\nat all"}],
     }
     page = performance.render(found, raw, {})
-    assert page.count("Not measured.") == 5
+    assert page.count("Not measured.") == 6
     assert "- life, ours, run 1: no engine\n" in page
 
 
