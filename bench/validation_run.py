@@ -11,6 +11,7 @@ import json
 import sys
 import time
 
+import openai  # noqa: F401  # A run of a deployment has it from the start: see decision 0025.
 from prefect import flow, unmapped
 
 from flows.lab_up import lab_up

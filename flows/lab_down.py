@@ -41,7 +41,7 @@ def lab_down(
             purge_foundation(settings, place)
 
 
-def take_down(lab: str, settings: Settings, place: Place) -> None:
-    """The story of a down, for a run that holds the lab."""
+def take_down(lab: str, settings: Settings, place: Place, *, to_return: bool = False) -> None:
+    """The story of a down, for a run that holds the lab. ``to_return``: it comes up again now."""
     destroy_lab(lab, settings, place)
-    check_nothing_left(lab, settings, place)
+    check_nothing_left(lab, settings, place, to_return=to_return)

@@ -20,7 +20,7 @@ from tasks.preflight import preflight
 @flow(
     name="lab-rebuild",
     flow_run_name="rebuild {spec.lab}",
-    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]
+    task_runner=ThreadPoolTaskRunner(max_workers=96),  # type: ignore[arg-type]
     persist_result=False,
 )
 def lab_rebuild(spec: LabSpec) -> None:
@@ -38,5 +38,5 @@ def lab_rebuild(spec: LabSpec) -> None:
             destroyed_on_failure(spec, settings, checked.place),
         ):
             mark_for_rebuild(spec.lab, settings, checked.place)
-            take_down(spec.lab, settings, checked.place)
+            take_down(spec.lab, settings, checked.place, to_return=True)
             bring_up(spec, settings, checked, outcome)

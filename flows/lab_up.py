@@ -25,7 +25,8 @@ from tasks.verify import verify_lab
 @flow(
     name="lab-up",
     flow_run_name="up {spec.lab}",
-    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]
+    # All models are asked at once: the slowest decides, not their number.
+    task_runner=ThreadPoolTaskRunner(max_workers=96),  # type: ignore[arg-type]
     persist_result=False,
 )
 def lab_up(spec: LabSpec) -> None:

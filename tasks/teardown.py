@@ -53,11 +53,14 @@ def destroy_lab(lab: str, settings: Settings, place: Place) -> None:
 
 
 @stage("look for leftovers", run_name="look-for-leftovers-{lab}")
-def check_nothing_left(lab: str, settings: Settings, place: Place) -> None:
+def check_nothing_left(
+    lab: str, settings: Settings, place: Place, *, to_return: bool = False
+) -> None:
     """Publish what was looked at. Raises TeardownIncompleteError naming what still exists.
 
     What Terraform's state did not know is removed here. Only when nothing is left is the lab
-    forgotten: its record, its state, its scheduled ends.
+    forgotten: its record, its state, its scheduled ends. One that is to return at once keeps on
+    this machine what Terraform has initialised.
     """
     log = run_log()
     cloud = open_cloud(settings)
@@ -75,7 +78,9 @@ def check_nothing_left(lab: str, settings: Settings, place: Place) -> None:
     for what in ("endpoint", "seen"):
         Variable.unset(names.variable(lab, what))
     shutil.rmtree(settings.lab_home(lab), ignore_errors=True)
-    shutil.rmtree(settings.home / "terraform" / settings.target / "labs" / lab, ignore_errors=True)
+    if not to_return:
+        terraform = settings.home / "terraform" / settings.target / "labs" / lab
+        shutil.rmtree(terraform, ignore_errors=True)
     log(f"nothing of lab {lab} is left")
 
 

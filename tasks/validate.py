@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
 from lab.adapters.gateway import ask_model, list_models, open_client
 from lab.endpoint import Endpoint
 from lab.errors import PermanentError
@@ -11,6 +14,9 @@ from lab.report import ModelResult, Verdict
 from lab.settings import Settings
 from tasks.cloud import open_cloud
 from tasks.stages import run_log, stage
+
+if TYPE_CHECKING:
+    from openai import OpenAI
 
 
 def prepare_to_ask() -> None:
@@ -23,8 +29,8 @@ def check_model_list(
     lab: str, settings: Settings, endpoint: Endpoint, secret: str, cases: list[ValidationCase]
 ) -> None:
     """Raise PermanentError unless the gateway lists exactly the lab's models."""
-    with open_client(endpoint, open_cloud(settings).gateway_key(secret)) as client:
-        listed = sorted(list_models(client))
+    client = _client(endpoint.model_dump_json(), open_cloud(settings).gateway_key(secret))
+    listed = sorted(list_models(client))
     wanted = sorted(case.alias for case in cases)
     if listed != wanted:
         raise PermanentError(
@@ -39,10 +45,16 @@ def validate_model(
     settings: Settings, endpoint: Endpoint, secret: str, case: ValidationCase
 ) -> ModelResult:
     """What the model of ``case`` answered, whole and streamed."""
-    with open_client(endpoint, open_cloud(settings).gateway_key(secret)) as client:
-        result = ask_model(client, case)
+    client = _client(endpoint.model_dump_json(), open_cloud(settings).gateway_key(secret))
+    result = ask_model(client, case)
     if result.verdict is Verdict.OK:
         run_log()(f"{case.alias}: ok, first token after {result.first_token_ms:.0f} ms")
     else:
         run_log()(f"{case.alias}: {result.verdict}: {result.error}")
     return result
+
+
+@lru_cache(maxsize=1)
+def _client(endpoint: str, key: str) -> OpenAI:
+    """One client for all models of a run: each would read the lab's certificate anew."""
+    return open_client(Endpoint.model_validate_json(endpoint), key)

@@ -229,11 +229,28 @@ class TerraformRoot(Terraform):  # type: ignore[misc]
         return dict(self._outputs)
 
     def down(self, variables: Mapping[str, Any]) -> None:
-        """Destroy everything in the state. An empty state is success. Raises TerraformError."""
-        self._prepare()
-        self._change("destroy", variables)
+        """Destroy everything in the state. An empty state is success. Raises TerraformError.
 
-    def _change(self, verb: str, variables: Mapping[str, Any], only: Sequence[str] = ()) -> None:
+        What the state says is taken for true first: to read it all again is a third of the time.
+        Where something had been changed by others and that fails, all is read and destroyed anew.
+        """
+        self._prepare()
+        try:
+            self._change("destroy", variables, refresh=False)
+        except TerraformError as error:
+            if find_denial(error.message) or read_lock(error.message):
+                raise
+            self._log("the state is not what is there: reading everything")
+            self._change("destroy", variables)
+
+    def _change(
+        self,
+        verb: str,
+        variables: Mapping[str, Any],
+        only: Sequence[str] = (),
+        *,
+        refresh: bool = True,
+    ) -> None:
         """Apply or destroy once the state's lock is free; one that a dead run left is broken."""
         for number, patience in enumerate(_LOCK_PATIENCE, 1):
             try:
@@ -241,6 +258,7 @@ class TerraformRoot(Terraform):  # type: ignore[misc]
                     verb,
                     var=dict(variables),
                     target=list(only),
+                    refresh=refresh,
                     auto_approve=IsFlagged,
                     lock_timeout=f"{patience}s",
                     json=IsFlagged,

@@ -298,6 +298,24 @@ def test_initialises_once(make: Make, stand_in: StandIn) -> None:
     assert {"-reconfigure", "-lockfile=readonly"} <= set(call["argv"])
 
 
+def test_a_destroy_reads_what_is_there_only_where_it_must(make: Make, stand_in: StandIn) -> None:
+    """should take the state for true, and read everything where that was not enough"""
+    make().down({})
+    stand_in.does("destroy", 1, diagnostic("something else is still in it"))
+    make().down({})
+    reads = ["-refresh=false" not in call["argv"] for call in stand_in.calls("destroy")]
+    assert reads == [False, False, True]
+
+
+def test_a_refused_destroy_is_not_tried_again(make: Make, stand_in: StandIn) -> None:
+    """should name the right that is missing at once"""
+    said = "User: arn:aws:iam::1:user/me is not authorized to perform: ec2:DeleteVpc on resource: *"
+    stand_in.does("destroy", 1, diagnostic("deleting the VPC", said))
+    with pytest.raises(PermanentTerraformError, match="ec2:DeleteVpc"):
+        make().down({})
+    assert len(stand_in.calls("destroy")) == 1
+
+
 def locked(who: str, created: datetime) -> str:
     """Terraform's diagnostic for a held lock."""
     return diagnostic(
