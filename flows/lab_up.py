@@ -16,7 +16,7 @@ from tasks.image import build_image, plan_image, push_image, scan_image
 from tasks.lifetime import note_image, schedule_end
 from tasks.outcome import UpOutcome, destroyed_on_failure, gather, told_outcome
 from tasks.preflight import preflight
-from tasks.provision import provision_foundation, provision_lab, vouch_for_lab
+from tasks.provision import provision_foundation, provision_lab, take_inventory, vouch_for_lab
 from tasks.rollout import roll_out
 from tasks.validate import check_model_list, prepare_to_ask, validate_model
 from tasks.verify import verify_lab
@@ -71,5 +71,6 @@ def bring_up(spec: LabSpec, settings: Settings, checked: Checked, outcome: UpOut
         unmapped(settings), unmapped(live.endpoint), unmapped(made.secret_name), cases
     )
     verified = verify_lab.submit(spec.lab, settings, checked.place)
+    inventory = take_inventory.submit(spec.lab, settings)
     outcome.proved(asked, verified)
-    vouch_for_lab(spec.lab, made, settings, checked.place)
+    vouch_for_lab(spec.lab, made, gather(inventory)[0], settings, checked.place)

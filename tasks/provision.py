@@ -116,13 +116,26 @@ def provision_lab(
     )
 
 
-def vouch_for_lab(lab: str, made: Provisioned, settings: Settings, place: Place) -> None:
+@stage("verify", run_name="take-inventory-{lab}")
+def take_inventory(lab: str, settings: Settings) -> list[str] | None:
+    """What there is of the lab, for :func:`vouch_for_lab`; ``None`` where that cannot be seen."""
+    try:
+        return _inventory(Sweeper(open_cloud(settings)).look(lab)[1])
+    except LabError as error:
+        run_log()(f"what there is of lab {lab} cannot be seen: {error.message}")
+        return None
+
+
+def vouch_for_lab(
+    lab: str, made: Provisioned, inventory: list[str] | None, settings: Settings, place: Place
+) -> None:
     """Let the next up of ``lab`` leave Terraform out, if it then wants the same of the same.
 
     For an up at its end. What goes wrong here is told, and costs the next up its time only.
     """
+    if inventory is None:
+        return
     try:
-        looked = Sweeper(open_cloud(settings)).look(lab)[1]
         _remember(
             place,
             names.lab_applied_key(lab),
@@ -130,7 +143,7 @@ def vouch_for_lab(lab: str, made: Provisioned, settings: Settings, place: Place)
             made.fingerprint,
             settings,
             outputs=made.outputs,
-            inventory=_inventory(looked),
+            inventory=inventory,
         )
     except LabError as error:
         run_log()(f"the next up will apply everything again: {error.message}")

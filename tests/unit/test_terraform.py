@@ -302,7 +302,8 @@ def test_a_destroy_reads_what_is_there_only_where_it_must(make: Make, stand_in: 
     """should take the state for true, and read everything where that was not enough"""
     make().down({})
     stand_in.does("destroy", 1, diagnostic("something else is still in it"))
-    make().down({})
+    with pytest.raises(PermanentTerraformError, match="still in it"):
+        make().down({})
     reads = ["-refresh=false" not in call["argv"] for call in stand_in.calls("destroy")]
     assert reads == [False, False, True]
 
