@@ -36,7 +36,8 @@ AFTER_FIRST_TASK = Row(
     "Prefect, after the first task",
     "%",
     Aim(2, "ours"),
-    "Of the time from the first task to the end, what no stage on the critical path accounts for.",
+    "Of an up that makes a lab, from its first task to its end: what no stage on the critical path "
+    "accounts for. On a live lab hardly a tool works, and all of the up is such.",
 )
 
 
@@ -50,7 +51,10 @@ def ours(bench: Bench) -> Iterator[Figure]:
         yield from _up(bench, FIRST_UP, first)
         yield IMAGE.name, compressed_megabytes(stack.cloud, names.repository_name(), _tag(first))
         yield from _up(bench, LIVE_UP, stack.up(LAB))
-        yield from _up(bench, REBUILD, stack.rebuild(LAB))
+        rebuilt = stack.rebuild(LAB)
+        yield from _up(bench, REBUILD, rebuilt)
+        for made in (first, rebuilt):
+            yield AFTER_FIRST_TASK.name, made.overhead_percent
         yield DOWN.name, stack.down(LAB).seconds
         exits.pop_all()
 
@@ -82,7 +86,6 @@ def _up(bench: Bench, row: Row, run: FlowRun) -> Iterator[Figure]:
     bench.keep(row.name, "ours", [s.model_dump(mode="json") for s in run.report.stages])
     yield row.name, run.seconds
     yield TO_FIRST_TASK.name, run.until_first_task
-    yield AFTER_FIRST_TASK.name, run.overhead_percent
 
 
 def _tag(run: FlowRun) -> str:

@@ -103,7 +103,8 @@ def up(record: LabRecord = RECORD, **spec: Any) -> Provisioned:
 
 
 def vouch(made: Provisioned) -> None:
-    provision.vouch_for_lab("demo", made, SETTINGS, PLACE)
+    there = provision.take_inventory.fn("demo", SETTINGS)
+    provision.vouch_for_lab("demo", made, there, SETTINGS, PLACE)
 
 
 def test_every_apply_has_the_key_of_the_record_and_the_present_certificate(lab: Lab) -> None:
