@@ -30,7 +30,7 @@ RECORD = bool(os.environ.get("RECORD"))
 def alone(stack: Stack) -> Iterator[Stack]:
     """The stack with nothing in it: no lab, no images, no state bucket."""
     if stack.cloud().list_labs(stack.bucket):
-        pytest.skip("there are labs; take them down first")
+        pytest.fail("there are labs: run `make down`, then this again")
     with stack.everything_allowed() if RECORD else nullcontext():
         assert stack.run("lab-down/local", lab=LAB, purge=True).code == 0
         yield stack
