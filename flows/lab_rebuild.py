@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.lab_down import take_down
-from flows.lab_up import bring_up
+from flows.lab_up import bring_up, lab_up
 from lab.adapters.process import interruptible
 from lab.durations import now
 from lab.settings import read_settings
@@ -20,7 +19,7 @@ from tasks.preflight import preflight
 @flow(
     name="lab-rebuild",
     flow_run_name="rebuild {spec.lab}",
-    task_runner=ThreadPoolTaskRunner(max_workers=96),  # type: ignore[arg-type]
+    task_runner=lab_up.task_runner,
     persist_result=False,
 )
 def lab_rebuild(spec: LabSpec) -> None:

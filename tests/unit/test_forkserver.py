@@ -100,7 +100,11 @@ def server(runs: Runs) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen([sys.executable, "-c", SERVER], env=runs.environment)
     wait_for("the socket", lambda: runs.socket.exists() or None, deadline=20)
     yield process
-    process.terminate()
+    end(process, signal.SIGTERM)
+
+
+def end(process: subprocess.Popen[bytes], by: signal.Signals) -> None:
+    process.send_signal(by)
     process.wait(timeout=20)
 
 
@@ -157,8 +161,7 @@ def test_a_run_outlives_a_fork_server_that_is_killed(
 ) -> None:
     """should let work that is under way come to its end."""
     process, pid = runs.begin_waiting()
-    server.kill()
-    server.wait(timeout=20)
+    end(server, signal.SIGKILL)
     os.kill(pid, signal.SIGTERM)
     assert process.wait(timeout=20) == 1
     assert "goes on to its end" in (process.stderr.read() if process.stderr else "")
@@ -169,7 +172,6 @@ def test_a_fork_server_that_is_stopped_ends_its_runs(
 ) -> None:
     """should leave neither process nor socket."""
     _, pid = runs.begin_waiting()
-    server.terminate()
-    server.wait(timeout=20)
+    end(server, signal.SIGTERM)
     wait_for("the end of the run", gone(pid), deadline=20)
     assert not runs.socket.exists()
