@@ -1,11 +1,20 @@
-"""The server's event loop never waits for SQLite on behalf of garbage."""
+"""Prefect's server waits for SQLite no longer than the database is busy."""
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
+import pytest
+from prefect.server.database.configurations import AioSqliteConfiguration
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from deployments.server import WritersInTurn
 from lab.settings import ROOT
 
 #: A statement becomes garbage whose connection waits, in a thread, for the database. This thread
@@ -62,3 +71,33 @@ def test_who_holds_the_database_does_not_wait_for_who_wants_it(tmp_path: Path) -
     """should let the holder go on to its commit, which Python's own collection does not."""
     assert told(HOLDER, tmp_path / "one") == "database is locked"
     assert told(APART + HOLDER, tmp_path / "two") == "the database came free"
+
+
+async def read_then_write(config: AioSqliteConfiguration, database: Path) -> bool:
+    """One transaction that reads and then writes; whether another could write in between."""
+    engine = await config.engine()
+    try:
+        async with await config.session(engine) as session, config.begin_transaction(session):
+            await session.execute(text("select count(*) from row"))
+            with closing(sqlite3.connect(database, timeout=0)) as other, other:
+                try:
+                    other.execute("insert into row values ('other')")
+                    came_between = True
+                except sqlite3.OperationalError:
+                    came_between = False
+            await session.execute(text("insert into row values ('ours')"))
+    finally:
+        await engine.dispose()
+    return came_between
+
+
+def test_who_reads_and_then_writes_is_not_refused(tmp_path: Path) -> None:
+    """should keep other writers waiting from the first read on, which Prefect's own does not."""
+    database = tmp_path / "prefect.db"
+    url = f"sqlite+aiosqlite:///{database}"
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("create table row (text)")
+    with pytest.raises(OperationalError, match="database is locked"):
+        asyncio.run(read_then_write(AioSqliteConfiguration(url), database))
+    assert not asyncio.run(read_then_write(WritersInTurn(url), database))
