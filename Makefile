@@ -20,7 +20,8 @@ $(VENV)/.installed: requirements.lock bootstrap.lock
 	@echo "==> Environment: $(VENV) from requirements.lock"
 	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r bootstrap.lock
-	@VIRTUAL_ENV=$(VENV) $(VENV)/bin/uv pip sync --quiet --require-hashes requirements.lock
+	@# Byte code now: Prefect's import takes twice as long where Python may not write it later.
+	@VIRTUAL_ENV=$(VENV) $(VENV)/bin/uv pip sync --quiet --require-hashes --compile-bytecode requirements.lock
 	@touch $@
 
 scanners: $(SCANNERS)/.installed ## Make the scanners' environment from its hashed lock
