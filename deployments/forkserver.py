@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from deployments.flow_run import address, receive, send, socket_path
+from lab.adapters.aws import read_descriptions
 from lab.settings import ROOT
 from workstation.targets import lab_home
 
@@ -39,6 +40,17 @@ PRELOADED = (
     "prefect_docker.deployments.steps",
     "openai",
     "lab.sbom",
+    # These are imported by those above when they are first used, which is in every run.
+    "anyio._backends._asyncio",
+    "cryptography.hazmat.backends.openssl.backend",
+    "cyclonedx.output.json",
+    "httpcore2",
+    "openai.lib.streaming.chat",
+    "openai.resources.chat.completions.completions",
+    "openai.resources.models",
+    "prefect._internal.pytz",
+    "prefect.utilities.visualization",
+    "rich._emoji_codes",
 )
 ENGINE = "prefect.engine"
 REQUEST_SECONDS = 10.0
@@ -177,13 +189,14 @@ def listen(path: Path) -> socket.socket:
 
 
 def preload() -> dict[str, tuple[int, int]]:
-    """Import what runs need; the files of all that is imported now, with their times and sizes.
+    """Import and read what runs need; the files of all modules now, with their times and sizes.
 
     Raises RuntimeError if an import has started a thread.
     """
     flows = sorted(path.stem for path in (ROOT / "flows").glob("lab_*.py"))
     for name in (*PRELOADED, *(f"flows.{flow}" for flow in flows)):
         importlib.import_module(name)
+    read_descriptions()
     if threading.active_count() != 1:
         raise RuntimeError(f"an import has started threads: {threading.enumerate()}")
     # What is here to stay is passed by in every later collection, which would copy its pages.

@@ -30,6 +30,7 @@ from botocore.exceptions import (
     TokenRetrievalError,
     UnauthorizedSSOTokenError,
 )
+from botocore.loaders import create_loader
 
 from lab import names
 from lab.adapters.agent import name_stage
@@ -176,12 +177,40 @@ class Rollout:
     since: datetime | None = None
 
 
+#: What botocore has read of AWS's descriptions of its services: half a second of every run that is
+#: not forked from a process that has read them.
+_DESCRIPTIONS = create_loader()
+SERVICES = (
+    "bedrock",
+    "ec2",
+    "ecr",
+    "ecs",
+    "iam",
+    "logs",
+    "s3",
+    "scheduler",
+    "secretsmanager",
+    "stepfunctions",
+    "sts",
+)
+
+
+def read_descriptions() -> None:
+    """On return the descriptions of all services are in memory. Asks nobody for anything."""
+    nobody = Cloud(boto3.Session("none", "none", region_name="us-east-1"))
+    nobody.check_region()
+    for service in SERVICES:
+        nobody.client(service)
+
+
 class Cloud:
     """Everything the project asks of AWS. May be shared between threads."""
 
     def __init__(self, session: boto3.Session, *, attempts: int = 5, timeout: float = 60) -> None:
         """``attempts`` and ``timeout`` (seconds) bound each call."""
         self._session = session
+        # boto3 offers no way to give a session that it has made another loader.
+        session._session.register_component("data_loader", _DESCRIPTIONS)
         self._making = threading.Lock()
         self._clients: dict[str, Any] = {}
         self._config = Config(
