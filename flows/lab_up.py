@@ -48,9 +48,10 @@ def lab_up(spec: LabSpec) -> None:
 def bring_up(spec: LabSpec, settings: Settings, checked: Checked, outcome: UpOutcome) -> None:
     """The story of an up, for a run that holds the lab."""
     outcome.models_are(checked.model_notes)
+    planned = plan_image.submit(settings, checked)
     record = schedule_end(spec, settings, checked, outcome.expires_at)
     outcome.end_is_registered(record)
-    image = plan_image(settings, checked)
+    (image,) = gather(planned)
 
     foundation = provision_foundation.submit(settings, checked.place)
     scanned = scan_image.submit(spec.lab, settings, checked, image)
@@ -66,11 +67,11 @@ def bring_up(spec: LabSpec, settings: Settings, checked: Checked, outcome: UpOut
     outcome.endpoint_is(live.endpoint)
 
     cases = validation_cases(checked.models)
-    check_model_list(spec.lab, settings, live.endpoint, made.secret_name, cases)
+    listed = check_model_list.submit(spec.lab, settings, live.endpoint, made.secret_name, cases)
     asked = validate_model.map(
         unmapped(settings), unmapped(live.endpoint), unmapped(made.secret_name), cases
     )
     verified = verify_lab.submit(spec.lab, settings, checked.place)
     inventory = take_inventory.submit(spec.lab, settings)
-    outcome.proved(asked, verified)
+    outcome.proved(listed, asked, verified)
     vouch_for_lab(spec.lab, made, gather(inventory)[0], settings, checked.place)

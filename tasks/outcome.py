@@ -72,16 +72,22 @@ class UpOutcome:
         """The gateway is ready at ``endpoint``."""
         self._report.endpoint, self._report.ca = endpoint.url, endpoint.ca
 
-    def proved(self, asked: Sequence[PrefectFuture[Any]], verified: PrefectFuture[Any]) -> None:
+    def proved(
+        self,
+        listed: PrefectFuture[Any],
+        asked: Sequence[PrefectFuture[Any]],
+        verified: PrefectFuture[Any],
+    ) -> None:
         """Every model was asked, and the lab was looked at; both are in the report.
 
-        Waits for all. Raises PermanentError that names the models which failed, and after them the
-        checks that were missed.
+        Waits for all. Raises what ``listed`` raised, of a gateway that lists other models; else
+        PermanentError that names the models which failed, and after them the checks that were
+        missed.
         """
-        wait([*asked, verified])
+        wait([listed, *asked, verified])
         posture = verified.state.result(raise_on_failure=False)
         self._report.posture = posture if isinstance(posture, Posture) else None
-        self.models_said(gather(*asked))
+        self.models_said(gather(listed, *asked)[1:])
         gather(verified)[0].raise_if_missed(self._report.lab)
 
     def models_said(self, results: list[ModelResult]) -> None:

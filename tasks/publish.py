@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,32 +38,51 @@ def publish_report(report: LabReport, settings: Settings) -> None:
 
     Called for a failed up too; then the endpoint artifact says what failed.
     """
-    write_report(report, settings.lab_home(report.lab))
-    create_markdown_artifact(
-        _endpoint_text(report),
-        key=names.artifact_key(report.lab, "endpoint"),
-        description=f"Where lab {report.lab} answers, and until when.",
-    )
+    home = settings.lab_home(report.lab)
+    write_report(report, home)
     # The UI cuts a table at the page's width; why a model failed comes before how fast others are.
     why = [] if report.passed else ["error"]
     first = ["model", "verdict", *why, "note"]
     models = _in_order(noted_rows(report), first, ["Bedrock ID", "error"])
-    create_table_artifact(
-        models or [{"model": "none was asked"}],
-        key=names.artifact_key(report.lab, "models"),
-        description=f"What each model of lab {report.lab} answered.",
-    )
+    artifacts = [
+        partial(
+            create_markdown_artifact,
+            _endpoint_text(report),
+            key=names.artifact_key(report.lab, "endpoint"),
+            description=f"Where lab {report.lab} answers, and until when.",
+        ),
+        partial(
+            create_table_artifact,
+            models or [{"model": "none was asked"}],
+            key=names.artifact_key(report.lab, "models"),
+            description=f"What each model of lab {report.lab} answered.",
+        ),
+        partial(
+            create_markdown_artifact,
+            f"```mermaid\n{stage_chart(report.stages)}\n```\n\n{_stage_table(report)}",
+            key=names.artifact_key(report.lab, "stages"),
+            description=f"How long each stage of lab {report.lab} took, and what the run waited"
+            " for.",
+        ),
+    ]
     if report.scan is not None:
-        create_markdown_artifact(
-            _sbom_text(report, report.scan, settings.lab_home(report.lab)),
-            key=names.artifact_key(report.lab, "sbom"),
-            description=f"What is in the image of lab {report.lab}, and what is known of it.",
+        artifacts.append(
+            partial(
+                create_markdown_artifact,
+                _sbom_text(report, report.scan, home),
+                key=names.artifact_key(report.lab, "sbom"),
+                description=f"What is in the image of lab {report.lab}, and what is known of it.",
+            )
         )
-    create_markdown_artifact(
-        f"```mermaid\n{stage_chart(report.stages)}\n```\n\n{_stage_table(report)}",
-        key=names.artifact_key(report.lab, "stages"),
-        description=f"How long each stage of lab {report.lab} took, and what the run waited for.",
-    )
+    _side_by_side(artifacts)
+
+
+def _side_by_side(artifacts: Sequence[Callable[[], object]]) -> None:
+    """Make each, for the present run; Prefect's server is waited for once instead of each time."""
+    with ThreadPoolExecutor(len(artifacts)) as pool:
+        made = [pool.submit(copy_context().run, artifact) for artifact in artifacts]
+    for one in made:
+        one.result()
 
 
 class LiveLab(BaseModel):

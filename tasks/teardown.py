@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 from prefect.variables import Variable
 
 from lab import names
+from lab.adapters.agent import carried
 from lab.adapters.sweep import Leftover, Sweeper
 from lab.cost import CostReport, load_prices
 from lab.durations import now, to_rfc3339
@@ -46,10 +48,24 @@ def reason_holds(
 @stage("destroy", run_name="destroy-{lab}")
 def destroy_lab(lab: str, settings: Settings, place: Place) -> None:
     """On return nothing of the lab is in its Terraform state. Already gone is success."""
-    cloud = open_cloud(settings)
-    if cloud.has_bucket(place.bucket):
-        destroy_lab_resources(lab, settings, place)
-    cloud.forget_task_definitions(names.resource_name(lab))
+    cloud, log = open_cloud(settings), run_log()
+
+    def stop_task(name: str) -> None:
+        try:
+            if cloud.service(name, name) is not None:
+                cloud.stop_service(name, name)
+        except LabError as error:
+            # Terraform stops it too, and says why if it cannot.
+            log(f"the task of {name} was not stopped beforehand: {error.message}")
+
+    name = names.resource_name(lab)
+    with ThreadPoolExecutor(1) as beside:
+        # A task takes longer to go than anything else, and Terraform seconds to begin.
+        stopping = beside.submit(carried(stop_task), name)
+        if cloud.has_bucket(place.bucket):
+            destroy_lab_resources(lab, settings, place)
+        stopping.result()
+    cloud.forget_task_definitions(name)
 
 
 @stage("look for leftovers", run_name="look-for-leftovers-{lab}")

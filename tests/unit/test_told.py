@@ -93,7 +93,7 @@ def test_an_up_that_fails_later_tells_of_its_models(monkeypatch: pytest.MonkeyPa
     def fail(*_: object) -> None:
         raise PermanentError("no")
 
-    monkeypatch.setattr(lab_up, "schedule_end", fail)
+    monkeypatch.setattr(lab_up.plan_image, "submit", fail)
     outcome = UpOutcome(LabSpec(lab="demo"), Settings(), AT)
     checked = Checked(
         place=Place(account="111122223333", region="us-east-1"),

@@ -263,13 +263,19 @@ class Future:
         return self.state.result()
 
 
-def proved(model: ModelResult, verified: object, monkeypatch: pytest.MonkeyPatch) -> LabReport:
+def proved(
+    model: ModelResult,
+    verified: object,
+    monkeypatch: pytest.MonkeyPatch,
+    lists: object = "its models",
+) -> LabReport:
     monkeypatch.setattr(outcome, "wait", lambda _: None)
     up = UpOutcome(LabSpec(lab="demo"), Settings(), AT)
+    listed: Any = Future(lists)
     asked: Any = [Future(model)]
     looked_at: Any = Future(verified)
     try:
-        up.proved(asked, looked_at)
+        up.proved(listed, asked, looked_at)
     except (PermanentError, TransientError) as error:
         up._report.error = error.message
     return up._report
@@ -295,6 +301,15 @@ def test_models_that_failed_are_told_first(monkeypatch: pytest.MonkeyPatch) -> N
     assert "and of its posture: log retention: found for ever" in made.error
     assert made.posture == BAD
     assert "posture" not in (proved(FAILED, GOOD, monkeypatch).error or "")
+
+
+def test_a_gateway_of_another_lab_is_told_before_its_models(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """should say why all of them failed"""
+    lists = PermanentError("the gateway of demo lists other models")
+    made = proved(FAILED, GOOD, monkeypatch, lists)
+    assert made.error == "the gateway of demo lists other models"
 
 
 def test_a_posture_that_could_not_be_asked_hides_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
