@@ -75,8 +75,8 @@ def check_nothing_left(
     """Publish what was looked at. Raises TeardownIncompleteError naming what still exists.
 
     What Terraform's state did not know is removed here. Only when nothing is left is the lab
-    forgotten: its record, its state, its scheduled ends. One that is to return at once keeps on
-    this machine what Terraform has initialised.
+    forgotten: its record, its state, its scheduled ends. One that is to return at once keeps what
+    this machine has of it: the image's bill of materials, what Terraform has initialised.
     """
     log = run_log()
     cloud = open_cloud(settings)
@@ -93,8 +93,8 @@ def check_nothing_left(
     cancel_scheduled_ends(lab, settings)
     for what in ("endpoint", "seen"):
         Variable.unset(names.variable(lab, what))
-    shutil.rmtree(settings.lab_home(lab), ignore_errors=True)
     if not to_return:
+        shutil.rmtree(settings.lab_home(lab), ignore_errors=True)
         terraform = settings.home / "terraform" / settings.target / "labs" / lab
         shutil.rmtree(terraform, ignore_errors=True)
     log(f"nothing of lab {lab} is left")
