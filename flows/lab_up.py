@@ -12,7 +12,7 @@ from lab.render import validation_cases
 from lab.settings import Settings, read_settings
 from lab.spec import LabSpec
 from tasks.hold import hold_lab, wait_for_others
-from tasks.image import build_image, plan_image, push_image, scan_image
+from tasks.image import audit_image, build_image, plan_image, push_image, scan_image
 from tasks.lifetime import note_image, schedule_end
 from tasks.outcome import UpOutcome, destroyed_on_failure, gather, told_outcome
 from tasks.preflight import preflight
@@ -55,12 +55,16 @@ def bring_up(spec: LabSpec, settings: Settings, checked: Checked, outcome: UpOut
 
     foundation = provision_foundation.submit(settings, checked.place)
     scanned = scan_image.submit(spec.lab, settings, checked, image)
+    audited = audit_image.submit(checked, image)
     built = build_image.submit(settings, checked, image, scanned, return_state=False)
     provisioned = provision_lab.submit(spec, settings, checked, image, record)
-    pushed = push_image.submit(settings, image, wait_for=[foundation, built], return_state=False)
+    needed = [foundation, audited, built]
+    pushed = push_image.submit(settings, image, wait_for=needed, return_state=False)
     prepare_to_ask()
-    _, scan, was_built, made, digest = gather(foundation, scanned, built, provisioned, pushed)
-    outcome.image_is(image, digest, scan, built=was_built)
+    _, scan, audit, was_built, made, digest = gather(
+        foundation, scanned, audited, built, provisioned, pushed
+    )
+    outcome.image_is(image, digest, scan, audit, built=was_built)
 
     live = roll_out(spec.lab, settings, made, image, digest)
     note_image(spec.lab, settings, checked.place, image, digest)

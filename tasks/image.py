@@ -1,4 +1,4 @@
-"""The gateway's image: named by what goes into it, looked at before it is built and pushed.
+"""The gateway's image: named by what goes into it, looked at before it is built, and pushed.
 
 What is there already is neither built nor pushed.
 """
@@ -8,14 +8,13 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from requests.exceptions import RequestException
 
 from lab import image as recipe
@@ -96,23 +95,26 @@ class Scanned(BaseModel):
 
 @stage("scan image", run_name="scan-image-{image.tag}")
 def scan_image(lab: str, settings: Settings, checked: Checked, image: ImagePlan) -> Scanned:
-    """On return nothing is known against what the image is made of.
+    """On return this project knows nothing against what the image is made of.
 
-    Its bill of materials lies beside the lab's report. Raises PermanentError for a release with a
-    known fault that is not excepted, and for wheels that would install more than their package.
-    An image that the registry holds has been through the latter, and is held against the
-    advisories of this project only.
+    Its bill of materials lies beside the lab's report. Raises PermanentError for a release that the
+    advisories of this project refuse, and for wheels that would install more than their package;
+    an image that the registry holds has been through the latter.
     """
     log = run_log()
     entries = read_lock(recipe.GATEWAY.lock, checked.architecture)
     advisories = load_advisories(ADVISORIES_PATH)
-    found = advisories.find(releases(entries))
-    unknown: list[str] = []
+    notes = advisories.check(advisories.find(releases(entries)), date.today())
+    for note in notes:
+        log(note)
+    log(
+        f"{len(entries)} releases held against config/advisories.yaml of {advisories.as_of}"
+        f" ({(date.today() - advisories.as_of).days} days old)"
+    )
     wheels: list[Path] | None = None
     path = settings.lab_home(lab) / recipe.SBOM_NAME
     bill = _bill_of(image, path)
     if image.pushed_digest:
-        audited_by = "nobody: the image was built before"
         try:
             wheels = None if bill else _fetch(settings, checked)
         except InterruptedWorkError:
@@ -121,26 +123,9 @@ def scan_image(lab: str, settings: Settings, checked: Checked, image: ImagePlan)
             log(f"no bill of materials here, but the image has one: {error.message}")
     else:
         rules = load_wheel_rules(WHEEL_RULES_PATH)
-        with ThreadPoolExecutor(1) as pool:
-            # The index and the sources of faults answer side by side.
-            asked = pool.submit(audit, entries, log)
-            wheels = _fetch(settings, checked)
-            check_wheels(wheels, rules, log)
-            audited = asked.result()
-        found += audited.findings
-        audited_by = audited.source or "nobody: no public source could be asked"
-        for reason in audited.silent:
-            log(f"pip-audit could not ask {reason}")
-        if audited.unknown:
-            unknown = [f"{audited.source} does not know {', '.join(audited.unknown)}"]
-    notes = [*advisories.check(found, date.today()), *unknown]
-    for note in notes:
-        log(note)
-    log(
-        f"{len(entries)} releases held against config/advisories.yaml of {advisories.as_of}"
-        f" ({(date.today() - advisories.as_of).days} days old); asked besides: {audited_by}"
-    )
-    scan = ImageScan(advisories_of=advisories.as_of, audited_by=audited_by, notes=notes)
+        wheels = _fetch(settings, checked)
+        check_wheels(wheels, rules, log)
+    scan = ImageScan(advisories_of=advisories.as_of, notes=notes)
     if wheels is not None:
         bill = _make_sbom(image, entries, wheels)
         write_whole(path, bill)
@@ -150,6 +135,36 @@ def scan_image(lab: str, settings: Settings, checked: Checked, image: ImagePlan)
     told = describe_sbom(bill)
     log(f"{path}: {told.python_packages} wheels, {told.debian_packages} Debian packages")
     return Scanned(scan=scan.model_copy(update={"sbom": told}), sbom_text=bill)
+
+
+class Audited(BaseModel):
+    """Which public source was asked about an image's releases, or why none; and its notes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    by: str
+    notes: list[str] = Field(default_factory=list)
+
+
+@stage("audit image", run_name="audit-image-{image.tag}")
+def audit_image(checked: Checked, image: ImagePlan) -> Audited:
+    """On return no public source that answers knows a fault of a release in the image.
+
+    Raises PermanentError for a fault that is not excepted: such an image may have been built here,
+    and is not pushed. Of an image that the registry holds nobody is asked.
+    """
+    log = run_log()
+    if image.pushed_digest:
+        return Audited(by="nobody: the image was built before")
+    audited = audit(read_lock(recipe.GATEWAY.lock, checked.architecture), log)
+    for reason in audited.silent:
+        log(f"pip-audit could not ask {reason}")
+    notes = load_advisories(ADVISORIES_PATH).check(audited.findings, date.today())
+    if audited.unknown:
+        notes = [*notes, f"{audited.source} does not know {', '.join(audited.unknown)}"]
+    for note in notes:
+        log(note)
+    return Audited(by=audited.source or "nobody: no public source could be asked", notes=notes)
 
 
 def _bill_of(image: ImagePlan, path: Path) -> str | None:

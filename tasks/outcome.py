@@ -21,7 +21,7 @@ from lab.record import LabRecord
 from lab.report import LabReport, ModelResult, Verdict
 from lab.settings import Settings
 from lab.spec import LabSpec, OnFailure
-from tasks.image import Scanned
+from tasks.image import Audited, Scanned
 from tasks.publish import publish_report
 from tasks.stages import StageLog, record_stages, run_log
 from tasks.teardown import check_nothing_left, destroy_lab
@@ -32,6 +32,7 @@ STAGES = [
     "plan image",
     "foundation",
     "scan image",
+    "audit image",
     "build image",
     "provision",
     "push image",
@@ -61,10 +62,15 @@ class UpOutcome:
         self._report.created_at = record.created_at
         self._record = record
 
-    def image_is(self, image: ImagePlan, digest: str, scanned: Scanned, *, built: bool) -> None:
-        """The registry holds ``image`` under ``digest``, and ``scanned`` tells what is in it."""
+    def image_is(
+        self, image: ImagePlan, digest: str, scanned: Scanned, audited: Audited, *, built: bool
+    ) -> None:
+        """The registry holds ``image`` under ``digest``, and what is in it was looked at."""
         self._report.image = f"{image.reference}@{digest}"
-        self._report.scan = scanned.scan
+        notes = [*scanned.scan.notes, *audited.notes]
+        self._report.scan = scanned.scan.model_copy(
+            update={"audited_by": audited.by, "notes": notes}
+        )
         self._report.image_built = built
         self._report.base_image = f"{image.base_source}: {image.base_reference}"
 

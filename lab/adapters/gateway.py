@@ -72,7 +72,7 @@ def await_ready(
             check,
             deadline=deadline,
             log=lambda text: log(f"{text}: {last}"),
-            longest_pause=1.0,
+            longest_pause=0.25,
         )
 
 

@@ -59,6 +59,9 @@ def plan(**changes: Any) -> ImagePlan:
     return ImagePlan(**(values | changes))
 
 
+CHECKED = create_autospec(tasks.Checked, instance=True, architecture="x86_64")
+
+
 class World:
     """What surrounds the tasks: which steps were taken, and what they found."""
 
@@ -98,8 +101,10 @@ class World:
         monkeypatch.setattr(tasks.docker, "connect", lambda: "engine")
 
     def scan(self, **changes: Any) -> tasks.Scanned:
-        checked = create_autospec(tasks.Checked, instance=True, architecture="x86_64")
-        return tasks.scan_image.fn("demo", self.settings, checked, plan(**changes))
+        return tasks.scan_image.fn("demo", self.settings, CHECKED, plan(**changes))
+
+    def asked(self, **changes: Any) -> tasks.Audited:
+        return tasks.audit_image.fn(CHECKED, plan(**changes))
 
     @property
     def sbom(self) -> Path:
@@ -114,8 +119,8 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
 def test_an_image_is_looked_at_from_every_side(world: World) -> None:
     """should look into the wheels, ask of their releases, and write down what there is"""
     scanned = world.scan()
-    assert sorted(world.steps) == ["audit", "fetch", "look"]
-    assert scanned.scan.audited_by == "OSV"
+    assert world.asked().by == "OSV"
+    assert world.steps == ["fetch", "look", "audit"]
     assert scanned.scan.advisories_of == date(2030, 1, 2)
     assert scanned.scan.sbom is not None
     written = world.sbom.read_bytes()
@@ -132,18 +137,17 @@ def test_the_installer_is_not_in_the_bill_of_materials(world: World) -> None:
 
 
 def test_what_a_public_source_knows_stops_the_image(world: World) -> None:
-    """should refuse before anything is written or built"""
+    """should refuse what is pushed after that"""
     world.audit = Audit("OSV", [FAULT])
     with pytest.raises(PermanentError, match=r"demo 1\.0 is vulnerable, CVE-2030-2"):
-        world.scan()
-    assert not world.sbom.exists()
+        world.asked()
 
 
 def test_silent_sources_leave_the_projects_own_list(world: World) -> None:
     """should go on, tell why each was silent, and name the list with its date"""
     world.audit = Audit(None, silent=["OSV: refused", "PyPI: refused"])
-    scanned = world.scan()
-    assert scanned.scan.audited_by == "nobody: no public source could be asked"
+    assert world.asked().by == "nobody: no public source could be asked"
+    world.scan()
     said = "\n".join(world.told)
     assert "OSV: refused" in said
     assert "config/advisories.yaml of 2030-01-02" in said
@@ -152,17 +156,17 @@ def test_silent_sources_leave_the_projects_own_list(world: World) -> None:
 def test_releases_that_nobody_knows_are_told(world: World) -> None:
     """should stand in the report: nothing was said of them"""
     world.audit = Audit("OSV", unknown=["demo 1.0"])
-    assert world.scan().scan.notes == ["OSV does not know demo 1.0"]
+    assert world.asked().notes == ["OSV does not know demo 1.0"]
 
 
 def test_the_projects_own_list_counts_always(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """should refuse what is listed also when sources are silent, and when nothing is built"""
+    """should refuse what is listed before it is built, and when nothing is built"""
     listed = ADVISORIES.advisories[0].model_copy(update={"affected": ("==1.0",)})
     known = ADVISORIES.model_copy(update={"advisories": (listed,)})
     monkeypatch.setattr(tasks, "load_advisories", lambda _: known)
-    world.audit = Audit(None)
     with pytest.raises(PermanentError, match="CVE-2030-1"):
         world.scan()
+    assert not world.sbom.exists()
     with pytest.raises(PermanentError, match="CVE-2030-1"):
         world.scan(pushed_digest=DIGEST)
 
@@ -175,17 +179,17 @@ def test_what_is_listed_is_refused_before_anything_is_made(
     known = ADVISORIES.model_copy(update={"advisories": (listed,)})
     monkeypatch.setattr(tasks, "load_advisories", lambda _: known)
     monkeypatch.setattr(tasks, "ensure_base_image", lambda *_, **__: world.steps.append("base"))
-    checked = create_autospec(tasks.Checked, instance=True, architecture="x86_64")
     with pytest.raises(PermanentError, match="CVE-2030-1"):
-        tasks.plan_image.fn(world.settings, checked)
+        tasks.plan_image.fn(world.settings, CHECKED)
     assert not world.steps
 
 
 def test_an_image_in_the_registry_is_not_audited_again(world: World) -> None:
     """should still have its bill of materials here"""
     scanned = world.scan(pushed_digest=DIGEST)
+    assert world.asked(pushed_digest=DIGEST).by == "nobody: the image was built before"
     assert world.steps == ["fetch"]
-    assert scanned.scan.audited_by == "nobody: the image was built before"
+    assert scanned.scan.sbom
     assert world.sbom.exists()
 
 

@@ -26,7 +26,7 @@ def stage(name: str, began: float, ended: float, *, failed: bool = False) -> Sta
 UP = [
     stage("preflight", 0.0, 1.0),
     stage("schedule end", 2.0, 2.5),
-    stage("plan image", 2.5, 3.0),
+    stage("plan image", 2.0, 3.0),
     stage("foundation", 3.0, 13.0),
     stage("build image", 3.0, 3.1),
     stage("provision", 3.0, 39.0),
@@ -46,8 +46,10 @@ def replaced(*others: StageTime) -> list[StageTime]:
 
 def test_the_path_goes_through_the_slower_branch() -> None:
     """should be provisioning while it ends last, and foundation and push once they do"""
-    straight = ["preflight", "schedule end", "plan image"]
+    straight = ["preflight", "plan image"]
     assert names(UP) == [*straight, "provision", "rollout", "validate"]
+    slow_end = names(replaced(stage("plan image", 2.0, 2.25), stage("schedule end", 2.0, 3.0)))
+    assert slow_end == ["preflight", "schedule end", "provision", "rollout", "validate"]
     slow_push = replaced(stage("provision", 3.0, 30.0), stage("push image", 13.0, 39.0))
     assert names(slow_push) == [*straight, "foundation", "push image", "rollout", "validate"]
     slow_build = replaced(
