@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.adapters.process import process_alive, wait_gone
+from lab.adapters.process import hear_interrupts, process_alive, wait_gone
 from lab.errors import PermanentError
 
 LAST_WORDS = 15
@@ -54,7 +54,7 @@ class Daemon:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as output:
             process = subprocess.Popen(
-                list(argv),
+                [*hear_interrupts(), *argv],
                 env=dict(env),
                 stdin=subprocess.DEVNULL,
                 stdout=output,

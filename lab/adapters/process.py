@@ -177,18 +177,20 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
 
 
 @cache
-def _end_with_us() -> tuple[str, ...]:
-    """Wrappers that let the child hear an interrupt, also if we are killed before we can send it.
+def hear_interrupts() -> tuple[str, ...]:
+    """A wrapper that lets a program hear an interrupt.
 
     A job started in the background ignores interrupts, and so would every child of it.
     """
-    wrappers: list[str] = []
     hear = ("env", "--default-signal=INT")
-    if shutil.which("env") and _works(*hear, "true"):
-        wrappers += hear
-    if shutil.which("setpriv"):
-        wrappers += ("setpriv", "--pdeathsig", "INT", "--")
-    return tuple(wrappers)
+    return hear if shutil.which("env") and _works(*hear, "true") else ()
+
+
+@cache
+def _end_with_us() -> tuple[str, ...]:
+    """Wrappers that let a child hear an interrupt, also if we are killed before we send it."""
+    die = ("setpriv", "--pdeathsig", "INT", "--") if shutil.which("setpriv") else ()
+    return (*hear_interrupts(), *die)
 
 
 def _roomy_pipe() -> tuple[IO[str], int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from lab.adapters.process import process_alive, wait_gone
 from lab.errors import PermanentError
+from lab.settings import ROOT
 from lab.waiting import wait_for
 from workstation import daemons
 from workstation.daemons import Daemon
@@ -51,6 +53,20 @@ def test_starts_and_is_found_again(daemon: Daemon) -> None:
 def test_starts_only_once(daemon: Daemon) -> None:
     """should leave one that lives as it is"""
     assert daemon.start(SLEEP, os.environ) == daemon.start(SLEEP, os.environ)
+
+
+def test_hears_interrupts_whoever_started_it(daemon: Daemon) -> None:
+    """should not ignore them as a job in the background does: Prefect's worker ends by one"""
+    start = (
+        "import os, pathlib, signal, sys; from workstation.daemons import Daemon\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        f"Daemon('thing', pathlib.Path(sys.argv[1])).start({SLEEP}, os.environ)"
+    )
+    subprocess.run([sys.executable, "-c", start, str(daemon.folder)], cwd=ROOT, check=True)
+    pid = daemon.pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGINT)
+    assert wait_gone(pid, LONG)
 
 
 def test_lives_apart_from_our_terminal(daemon: Daemon) -> None:
