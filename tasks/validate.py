@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING
 
+from lab.adapters.aws import Cloud
 from lab.adapters.gateway import ask_model, list_models, open_client
 from lab.endpoint import Endpoint
 from lab.errors import PermanentError
@@ -29,7 +31,7 @@ def check_model_list(
     lab: str, settings: Settings, endpoint: Endpoint, secret: str, cases: list[ValidationCase]
 ) -> None:
     """Raise PermanentError unless the gateway lists exactly the lab's models."""
-    client = _client(endpoint.model_dump_json(), open_cloud(settings).gateway_key(secret))
+    client = _client(settings, endpoint, secret)
     listed = sorted(list_models(client))
     wanted = sorted(case.alias for case in cases)
     if listed != wanted:
@@ -45,7 +47,7 @@ def validate_model(
     settings: Settings, endpoint: Endpoint, secret: str, case: ValidationCase
 ) -> ModelResult:
     """What the model of ``case`` answered, whole and streamed."""
-    client = _client(endpoint.model_dump_json(), open_cloud(settings).gateway_key(secret))
+    client = _client(settings, endpoint, secret)
     result = ask_model(client, case)
     if result.verdict is Verdict.OK:
         run_log()(f"{case.alias}: ok, first token after {result.first_token_ms:.0f} ms")
@@ -54,7 +56,16 @@ def validate_model(
     return result
 
 
+def _client(settings: Settings, endpoint: Endpoint, secret: str) -> OpenAI:
+    """One client for all models of a run: each would read key and certificate anew."""
+    # Who comes while it is made waits for it.
+    with _MAKING:
+        return _made(open_cloud(settings), endpoint.model_dump_json(), secret)
+
+
+_MAKING = Lock()
+
+
 @lru_cache(maxsize=1)
-def _client(endpoint: str, key: str) -> OpenAI:
-    """One client for all models of a run: each would read the lab's certificate anew."""
-    return open_client(Endpoint.model_validate_json(endpoint), key)
+def _made(cloud: Cloud, endpoint: str, secret: str) -> OpenAI:
+    return open_client(Endpoint.model_validate_json(endpoint), cloud.gateway_key(secret))
