@@ -82,7 +82,7 @@ def prefect_environment() -> dict[str, str]:
         ),
         "PREFECT_API_SSL_CERT_FILE": str(_authority_of_nothing()),
         # A lab is waited for: the default of ten seconds would be its longest stage.
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_WORKER_QUERY_SECONDS": "0.5",
         "PYTHONPATH": str(ROOT),
     }
 
