@@ -29,6 +29,10 @@ DEFERRED = (
     "litellm.proxy.policy_engine",
     "litellm.proxy.spend_tracking.spend_management_endpoints",
     "litellm.proxy.video_endpoints",
+    # Of LiteLLM: Google's interactions, realtime, batches, and a provider and loggers of no lab.
+    *(f"litellm.{name}" for name in ("interactions", "realtime_api", "types.interactions")),
+    *(f"litellm.integrations.{name}" for name in ("agentops", "clickhouse")),
+    *(f"litellm.llms.{name}" for name in ("anthropic.batches", "oci")),
     # The Model Context Protocol.
     *WHOLE,
     # Types of OpenAI's API that are neither chat, completions, responses nor models.
@@ -39,11 +43,13 @@ DEFERRED = (
     *(f"openai.types.{name}" for name in ("fine_tuning", "graders", "realtime", "skills")),
     *(f"openai.types.{name}" for name in ("uploads", "vector_stores", "webhooks")),
 )
-# As if not installed, which LiteLLM can do without. The gateway knows no MCP servers. The other
-# needs OpenTelemetry's SDK, which is not there: it would be tried again with every question.
+# As if not installed, which who imports them can do without. The gateway knows no MCP servers.
+# OpenTelemetry's SDK is not there, and its logger would be tried again with every question. The
+# last is httpx's command line.
 REFUSED = {
     "litellm.proxy._experimental.mcp_server.mcp_server_manager",
     "litellm.integrations.otel.logger",
+    "httpx._main",
 }
 # Below those, but constants are taken from them.
 IMPORTED = {
