@@ -29,10 +29,9 @@ DEFERRED = (
     "litellm.proxy.policy_engine",
     "litellm.proxy.spend_tracking.spend_management_endpoints",
     "litellm.proxy.video_endpoints",
-    # Of LiteLLM: Google's interactions, realtime, batches, and a provider and loggers of no lab.
+    # Of LiteLLM: Google's interactions, realtime, and loggers that no lab has.
     *(f"litellm.{name}" for name in ("interactions", "realtime_api", "types.interactions")),
     *(f"litellm.integrations.{name}" for name in ("agentops", "clickhouse")),
-    *(f"litellm.llms.{name}" for name in ("anthropic.batches", "oci")),
     # The Model Context Protocol.
     *WHOLE,
     # Types of OpenAI's API that are neither chat, completions, responses nor models.
@@ -53,6 +52,7 @@ REFUSED = {
 }
 # Below those, but constants are taken from them.
 IMPORTED = {
+    "litellm.interactions.background_cost_polling",
     "litellm.proxy.lens.signals",
     "litellm.proxy.management_endpoints.management_v1.common",
     "mcp_types.version",
