@@ -1,6 +1,6 @@
 """When the stages of a run began and ended, and which of them the run waited for. Pure.
 
-Work outside of the stages (Prefect's own, holding the lab) shows as the time between two of them.
+Work outside of the stages (Prefect's own) shows as the time between two of them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict
 
 #: What each stage of an up waits for. A stage that is not here waits for what ended before it.
 AFTER: dict[str, tuple[str, ...]] = {
-    "schedule end": ("preflight", "look for leftovers"),
-    "plan image": ("preflight", "look for leftovers"),
+    "hold lab": ("preflight",),
+    "schedule end": ("hold lab", "look for leftovers"),
+    "plan image": ("hold lab", "look for leftovers"),
     "foundation": ("plan image", "schedule end"),
     "scan image": ("plan image", "schedule end"),
     "audit image": ("plan image", "schedule end"),
@@ -28,6 +29,7 @@ AFTER: dict[str, tuple[str, ...]] = {
 #: What a stage's seconds go to: what would have to be faster for the stage to be.
 SPENT_ON: dict[str, str] = {
     "preflight": "Terraform telling its version, the engine, AWS: account, region and models",
+    "hold lab": "the lab's lease in the state bucket, and who holds it",
     "check reason": "the lab's record in the state bucket",
     "destroy": "Terraform: the provider's start, the deletions, the task's own stop",
     "look for leftovers": "AWS, asked service by service",
@@ -44,7 +46,7 @@ SPENT_ON: dict[str, str] = {
     "verify": "AWS and the gateway, asked side by side; the layers of a new image",
 }
 BETWEEN = "between stages"
-BETWEEN_SPENT_ON = "Prefect, and holding the lab"
+BETWEEN_SPENT_ON = "Prefect"
 
 #: Stages are timed to the millisecond, by two clocks.
 _SLACK = timedelta(milliseconds=50)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from prefect.runtime import flow_run
 
@@ -15,7 +15,7 @@ from lab.durations import now, to_rfc3339
 from lab.plan import Place
 from lab.settings import Settings
 from tasks.cloud import open_cloud
-from tasks.stages import run_log
+from tasks.stages import run_log, timed
 
 #: How long a run waits for another to be done with its lab, in seconds.
 PATIENCE = 1800.0
@@ -52,8 +52,9 @@ def hold_lab(
     log = run_log()
     cloud = open_cloud(settings)
     if doing in _MAKING:
-        if cloud.ensure_state_bucket(place.bucket):
-            log(f"made the state bucket {place.bucket}")
+        with timed("hold lab"):
+            if cloud.ensure_state_bucket(place.bucket):
+                log(f"made the state bucket {place.bucket}")
     elif not cloud.has_bucket(place.bucket):
         # Nothing was ever brought up here, and a run that takes away should leave nothing either.
         yield
@@ -64,7 +65,7 @@ def hold_lab(
         host=socket.gethostname(),
         since=to_rfc3339(now()),
     )
-    with lease.hold_lab(
+    hold = lease.hold_lab(
         cloud.in_a_hurry(),
         place.bucket,
         lab,
@@ -72,5 +73,8 @@ def hold_lab(
         patience=patience,
         on_lost=interrupt_children,
         log=log,
-    ):
+    )
+    with ExitStack() as held:
+        with timed("hold lab"):
+            held.enter_context(hold)
         yield

@@ -27,7 +27,7 @@ from lab.render import terraform_models
 from lab.settings import Settings
 from lab.spec import LabSpec, OnFailure
 from tasks.cloud import open_cloud
-from tasks.stages import run_log, stage
+from tasks.stages import run_log, stage, timed
 
 
 @stage("schedule end", run_name="schedule-end-{spec.lab}")
@@ -122,10 +122,11 @@ def note_image(lab: str, settings: Settings, place: Place, image: ImagePlan, dig
 
 def mark_for_rebuild(lab: str, settings: Settings, place: Place) -> None:
     """Let a crash of this run, from now on, count as the failure of the lab's last up."""
-    record = read_record(lab, settings, place)
-    if record is not None:
-        changes = {"on_failure": OnFailure.DESTROY, "up_run": str(flow_run.id)}
-        write_record(record.model_copy(update=changes), settings, place)
+    with timed("hold lab"):
+        record = read_record(lab, settings, place)
+        if record is not None:
+            changes = {"on_failure": OnFailure.DESTROY, "up_run": str(flow_run.id)}
+            write_record(record.model_copy(update=changes), settings, place)
 
 
 def note_notice(record: LabRecord, minutes: int, settings: Settings, place: Place) -> bool:

@@ -28,6 +28,7 @@ from tasks.teardown import check_nothing_left, destroy_lab
 
 STAGES = [
     "preflight",
+    "hold lab",
     "schedule end",
     "plan image",
     "foundation",

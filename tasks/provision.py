@@ -23,7 +23,7 @@ from lab.settings import ROOT, Settings
 from lab.spec import LabSpec
 from tasks.certificate import certify
 from tasks.cloud import open_cloud
-from tasks.stages import run_log, stage
+from tasks.stages import run_log, stage, timed
 
 #: What Terraform calls the rules that let hosts in, and the secret's value.
 FIREWALL_RULES = "aws_vpc_security_group_ingress_rule.gateway"
@@ -136,15 +136,16 @@ def vouch_for_lab(
     if inventory is None:
         return
     try:
-        _remember(
-            place,
-            names.lab_applied_key(lab),
-            names.lab_state_key(lab),
-            made.fingerprint,
-            settings,
-            outputs=made.outputs,
-            inventory=inventory,
-        )
+        with timed("verify"):
+            _remember(
+                place,
+                names.lab_applied_key(lab),
+                names.lab_state_key(lab),
+                made.fingerprint,
+                settings,
+                outputs=made.outputs,
+                inventory=inventory,
+            )
     except LabError as error:
         run_log()(f"the next up will apply everything again: {error.message}")
 

@@ -6,13 +6,13 @@ itself into the log of the flow it runs in, and the progress artifact follows.
 
 from __future__ import annotations
 
-import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
+from contextlib import closing, contextmanager, nullcontext
+from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime
+from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -36,9 +36,14 @@ RETRIES = 3
 class StageLog:
     """Which stages of a run began and ended when. Tasks of several threads write to it at once."""
 
-    def __init__(self, planned: list[str], progress: UUID | None = None) -> None:
-        """``planned`` names every stage of a full run, in order; ``progress`` is an artifact."""
-        self._planned, self._progress = planned, progress
+    def __init__(
+        self, planned: list[str], told: Callable[[float], object] = lambda _: None
+    ) -> None:
+        """``planned`` names every stage of a full run, in order.
+
+        ``told`` hears after each stage how much of them is done, in percent.
+        """
+        self._planned, self._told = planned, told
         self._began: dict[str, tuple[datetime, float]] = {}
         self._ended: dict[str, float] = {}
         self._failed: set[str] = set()
@@ -61,8 +66,7 @@ class StageLog:
             self._ended[name] = time.monotonic()
             (self._failed.add if failed else self._failed.discard)(name)
             done = len(self._ended.keys() & set(self._planned) - self._failed)
-        if self._progress:
-            update_progress_artifact(self._progress, progress=100 * done / len(self._planned))
+        self._told(100 * done / len(self._planned))
 
     def times(self) -> list[StageTime]:
         """The stages that ended, in the order in which they began."""
@@ -83,6 +87,49 @@ class StageLog:
         return next((s.name for s in self.times() if s.failed), None)
 
 
+class Progress:
+    """Brings a run's progress artifact up to date in a thread of its own: no stage waits for it.
+
+    The latest counts; what was overtaken is not told. To be closed in the end.
+    """
+
+    def __init__(self, artifact: UUID) -> None:
+        """For the run of the calling thread."""
+        self._artifact, self._log = artifact, run_log()
+        self._latest = self._shown = 0.0
+        self._closed = False
+        self._changed = threading.Condition()
+        run = partial(copy_context().run, self._follow)
+        self._thread = threading.Thread(target=run, name="progress", daemon=True)
+        self._thread.start()
+
+    def tell(self, percent: float) -> None:
+        """Let it be ``percent``. Returns at once."""
+        with self._changed:
+            self._latest = percent
+            self._changed.notify()
+
+    def close(self) -> None:
+        """On return the artifact shows what was told last, or the log says why not."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._latest != self._shown)
+                latest = self._latest
+            if latest == self._shown:
+                return
+            try:
+                update_progress_artifact(self._artifact, progress=latest)
+            except Exception as error:
+                self._log(f"the progress could not be told: {error}")
+            self._shown = latest
+
+
 _current: ContextVar[StageLog | None] = ContextVar("stage_log", default=None)
 
 
@@ -94,12 +141,14 @@ def record_stages(lab: str, planned: list[str]) -> Iterator[StageLog]:
         key=names.artifact_key(lab, "progress"),
         description=f"How far lab {lab} is: {', '.join(planned)}.",
     )
-    log = StageLog(planned, progress if isinstance(progress, UUID) else None)
-    token = _current.set(log)
-    try:
-        yield log
-    finally:
-        _current.reset(token)
+    assert isinstance(progress, UUID)
+    with closing(Progress(progress)) as told:
+        log = StageLog(planned, told.tell)
+        token = _current.set(log)
+        try:
+            yield log
+        finally:
+            _current.reset(token)
 
 
 def _worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
@@ -126,7 +175,7 @@ def stage(
     """
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
-        @functools.wraps(function)
+        @wraps(function)
         def timed(*args: P.args, **kwargs: P.kwargs) -> R:
             log = _current.get()
             with acting_for(name), log.stage(name) if log else nullcontext():
@@ -144,6 +193,14 @@ def stage(
         )(timed)
 
     return decorate
+
+
+@contextmanager
+def timed(name: str) -> Iterator[None]:
+    """Within this block (a part of) the stage ``name`` runs that is no task of its own."""
+    log = _current.get()
+    with log.stage(name) if log else nullcontext():
+        yield
 
 
 def run_log() -> Callable[[str], None]:

@@ -239,7 +239,7 @@ def test_the_page_has_the_figures_and_charts_that_can_be_drawn() -> None:
     assert "section reference" in gantt
     assert "provision (30s) :crit, 0, 30000" in gantt
     assert "push image (20s) :0, 20000" in gantt
-    assert "| between stages | 1.0 | Prefect, and holding the lab |" in page
+    assert "| between stages | 1.0 | Prefect |" in page
     assert "| **all** | **40.0** |  |" in page
 
 
