@@ -52,21 +52,19 @@ def destroy_lab(lab: str, settings: Settings, place: Place) -> None:
 
     def stop_task(name: str) -> None:
         try:
-            # Without a state Terraform does nothing, and what is there is the sweep's.
-            known = cloud.object_version(place.bucket, names.lab_state_key(lab)) is not None
-            if known and cloud.service(name, name) is not None:
+            if cloud.service(name, name) is not None:
                 cloud.stop_service(name, name)
         except LabError as error:
             # Terraform stops it too, and says why if it cannot.
             log(f"the task of {name} was not stopped beforehand: {error.message}")
 
     name = names.resource_name(lab)
-    if cloud.has_bucket(place.bucket):
-        with ThreadPoolExecutor(1) as beside:
-            # A task takes longer to go than anything else, and Terraform seconds to begin.
-            stopping = beside.submit(carried(stop_task), name)
+    with ThreadPoolExecutor(1) as beside:
+        # A task takes longer to go than anything else, and Terraform seconds to begin.
+        stopping = beside.submit(carried(stop_task), name)
+        if cloud.has_bucket(place.bucket):
             destroy_lab_resources(lab, settings, place)
-            stopping.result()
+        stopping.result()
     cloud.forget_task_definitions(name)
 
 
