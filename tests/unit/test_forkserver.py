@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from deployments import forkserver
 from lab.settings import ROOT
 from lab.waiting import wait_for
 
@@ -175,3 +177,8 @@ def test_a_fork_server_that_is_stopped_ends_its_runs(
     end(server, signal.SIGTERM)
     wait_for("the end of the run", gone(pid), deadline=20)
     assert not runs.socket.exists()
+
+
+def test_what_is_preloaded_is_there() -> None:
+    """should name modules that exist: without one of them the fork server would not begin"""
+    assert [name for name in forkserver.PRELOADED if find_spec(name) is None] == []
