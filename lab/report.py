@@ -6,6 +6,8 @@ Pure but for :func:`write_report` and what it writes with, which replace files w
 from __future__ import annotations
 
 import json
+import os
+import threading
 from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -117,7 +119,7 @@ def write_report(report: LabReport, folder: Path) -> Path:
 def write_whole(path: Path, text: str) -> None:
     """Write ``text`` to ``path``; readers see the old or the new file, never half."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.stem}.{id(text)}{path.suffix}")
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
 

@@ -26,6 +26,7 @@ from lab.adapters.denial import find_denial
 from lab.adapters.process import Finished, process_alive, run_child
 from lab.durations import now, to_rfc3339
 from lab.errors import InterruptedWorkError, LabError, PermanentError, TransientError
+from lab.report import write_whole
 
 MIN_VERSION = (1, 11, 0)
 PROVIDER = Path("registry.terraform.io/hashicorp/aws")
@@ -101,7 +102,7 @@ def cli_environment(home: Path) -> dict[str, str]:
             '    include = ["hashicorp/aws"]\n  }\n'
             '  direct {\n    exclude = ["hashicorp/aws"]\n  }\n}\n'
         )
-    _write_whole(configuration, text)
+    write_whole(configuration, text)
     environment["TF_CLI_CONFIG_FILE"] = str(configuration)
     return environment
 
@@ -289,7 +290,7 @@ class TerraformRoot(Terraform):  # type: ignore[misc]
             lockfile="readonly",
             json=IsFlagged,
         )
-        _write_whole(stamp, identity)
+        write_whole(stamp, identity)
 
     def cmd(self, cmd: str, *args: str, **options: Any) -> tuple[int, str, str]:
         """Run ``terraform cmd``: lines to the log as they come, TerraformError on failure."""
@@ -378,9 +379,3 @@ def _find_mirror() -> Path | None:
             for found in sorted(Path(root).glob(f"{pattern}{PROVIDER}")):
                 return found.parents[2]
     return None
-
-
-def _write_whole(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
