@@ -8,9 +8,11 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,26 @@ class Stack:
                 return ended.said
             assert "Cancelled" in ended.said, ended.said
         raise AssertionError(f"{deployment} was cancelled again and again")
+
+    @contextmanager
+    def state_locked(self, lab: str) -> Iterator[None]:
+        """Within this block a Terraform of another machine holds the lock of the lab's state."""
+        self.cloud().ensure_state_bucket(self.bucket)
+        key = names.lab_state_key(lab)
+        lock = {
+            "ID": str(uuid.uuid4()),
+            "Operation": "OperationTypeApply",
+            "Who": "somebody@elsewhere",
+            "Version": "1.11.0",
+            "Created": datetime.now(UTC).isoformat(),
+            "Path": f"{self.bucket}/{key}",
+        }
+        s3, place = self.session().client("s3"), {"Bucket": self.bucket, "Key": f"{key}.tflock"}
+        s3.put_object(**place, Body=json.dumps(lock).encode(), IfNoneMatch="*")
+        try:
+            yield
+        finally:
+            s3.delete_object(**place)
 
     @contextmanager
     def without(self, action: str) -> Iterator[None]:

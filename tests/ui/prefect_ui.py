@@ -95,6 +95,11 @@ class PrefectUi:
         self.page.goto(f"{prefect.ui_url()}/v2/runs/flow-run/{run}")
         self.page.get_by_role("tab", name=tab).click()
 
+    def open_task_runs(self, run: str) -> Locator:
+        """The run's tasks as they are now, of which the page shows the newest."""
+        self.open_run(run, "Task Runs")
+        return self.page.get_by_role("tabpanel", name="Task Runs").get_by_role("listitem")
+
     def state(self, name: str) -> Locator:
         """The badge of the run's state, below the path at the top of the run's page."""
         path = self.page.locator("main").get_by_role("navigation", name="breadcrumb").first

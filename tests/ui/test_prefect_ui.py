@@ -120,21 +120,25 @@ def test_the_form_knows_the_least_memory(ui: PrefectUi) -> None:
 
 def test_a_lab_comes_up_from_the_form(ui: PrefectUi, stack: Stack) -> None:
     """should show the run under way: its tasks in words and as a graph, then its artifacts."""
-    run = start(ui, stack, LAB)
-    expect(title(ui, LAB)).to_be_visible(timeout=START_MS)
-    expect(ui.state("Running")).to_be_visible(timeout=START_MS)
-    ui.page.get_by_role("tab", name="Task Runs").click()
-    tasks = ui.page.get_by_role("tabpanel", name="Task Runs").get_by_role("listitem")
-    expect(tasks.filter(has_text=f"provision-{LAB}").filter(has_text="Running")).to_be_visible()
-    expect(
-        tasks.filter(has_text=f"schedule-end-{LAB}").filter(has_text="Completed")
-    ).to_be_visible()
-    expect(ui.page.get_by_text(re.compile(r"\(.*\d Running.*\)"))).to_be_visible()
-    until(lambda: ui.graph_pixels() > 1000, 30, "tasks in the graph")
-    ui.picture("running")
+    # A lab is up before the page, which reads the tasks twice a minute, shows that it was coming.
+    with stack.state_locked(LAB):
+        run = start(ui, stack, LAB)
+        expect(title(ui, LAB)).to_be_visible(timeout=START_MS)
+        expect(ui.state("Running")).to_be_visible(timeout=START_MS)
+        until(
+            lambda: state_of(run, f"provision-{LAB}") == "Running", 60, "Terraform to be waited for"
+        )
+        tasks = ui.open_task_runs(run)
+        provision = tasks.filter(has_text=f"provision-{LAB}")
+        expect(provision.filter(has_text="Running")).to_be_visible()
+        ended = tasks.filter(has_text=f"schedule-end-{LAB}").filter(has_text="Completed")
+        expect(ended).to_be_visible()
+        expect(ui.page.get_by_text(re.compile(r"\(.*\d Running.*\)"))).to_be_visible()
+        until(lambda: ui.graph_pixels() > 1000, 30, "tasks in the graph")
+        ui.picture("running")
 
     expect(ui.state("Completed")).to_be_visible(timeout=UP_MS)
-    asked = tasks.filter(has_text="validate-bedrock-titan-lite")
+    asked = ui.open_task_runs(run).filter(has_text="validate-bedrock-titan-lite")
     expect(asked.filter(has_text="Completed")).to_be_visible()
     ui.open_run(run, "Artifacts")
     for what in ("endpoint", "models", "stages"):
@@ -235,8 +239,7 @@ def test_cancelling_an_up_from_its_page(ui: PrefectUi, stack: Stack) -> None:
     expect(dialog).to_contain_text(f"cancel up {CANCELLED}")
     dialog.get_by_role("button", name="Cancel Flow Run").click()
     expect(ui.state("Cancelled")).to_be_visible(timeout=120_000)
-    ui.open_run(run, "Task Runs")
-    tasks = ui.page.get_by_role("tabpanel", name="Task Runs").get_by_role("listitem")
+    tasks = ui.open_task_runs(run)
     expect(tasks.filter(has_text=f"schedule-end-{CANCELLED}").first).to_contain_text("Completed")
     until(lambda: ui.graph_pixels() > 1000, 30, "tasks in the graph")
     ui.picture("cancelled")
@@ -286,6 +289,13 @@ def runs_of(deployment: str) -> int:
         return int(
             api._ask("POST", "/flow_runs/count", {"deployments": {"id": {"any_": [found["id"]]}}})
         )
+
+
+def state_of(run: str, task: str) -> str | None:
+    """The state of the task run ``task`` of the flow run ``run``; ``None`` before there is one."""
+    with prefect.Api() as api:
+        found = [one["state_name"] for one in api.task_runs(run) if one["name"] == task]
+    return str(found[0]) if found else None
 
 
 def read_object(stack: Stack, key: str) -> bytes | None:
