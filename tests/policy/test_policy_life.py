@@ -106,8 +106,16 @@ def test_the_reaper_takes_a_lab_that_nothing_remembers(alone: Stack) -> None:
     alone.cloud().delete_prefix(alone.bucket, names.lab_prefix(LAB))
     # Its cluster's tag would count: a lab that was made by hand has no other end.
     alone.cloud().tag_end(LAB, datetime.now(UTC) - timedelta(minutes=1))
+    ecs, name = alone.session().client("ecs"), names.resource_name(LAB)
+    # No service stops what somebody has started by hand.
+    [service] = ecs.describe_services(cluster=name, services=[name])["services"]
+    ecs.run_task(
+        cluster=name,
+        taskDefinition=service["taskDefinition"],
+        launchType="FARGATE",
+        networkConfiguration=service["networkConfiguration"],
+    )
     # Somebody else's, which the deployer may not even look at.
-    ecs = alone.session().client("ecs")
     ecs.create_cluster(clusterName="production")
     alone.guard("lab-reap/local")
     ecs.delete_cluster(cluster="production")
