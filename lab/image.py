@@ -66,7 +66,10 @@ class ImageRecipe:
 
 GATEWAY = ImageRecipe(
     DOCKER_FOLDER / "gateway",
-    ("Dockerfile", LOCK_NAME, "deferred.py", "healthcheck.py", "pruned.txt", "serve.py"),
+    (
+        *("Dockerfile", LOCK_NAME, "pruned.txt"),
+        *("authentication.py", "deferred.py", "healthcheck.py", "serve.py"),
+    ),
     configured=True,
 )
 LOCAL_CLOUD = ImageRecipe(

@@ -26,7 +26,8 @@ class ValidationCase(BaseModel):
 def litellm_config(models: list[Model]) -> str:
     """LiteLLM's configuration file for ``models``: equal input gives equal bytes.
 
-    It holds no secret: the master key and the region come from the task's environment.
+    It holds no secret: the key and the region come from the task's environment. Who asks is told by
+    ``docker/gateway/authentication.py``, which lies beside it.
     """
     config: dict[str, Any] = {
         "model_list": [
@@ -46,7 +47,13 @@ def litellm_config(models: list[Model]) -> str:
             "drop_params": True,
             "telemetry": False,
         },
-        "general_settings": {"master_key": "os.environ/LITELLM_MASTER_KEY"},
+        # Each model has one deployment. To leave it alone for a while after errors, one caller's
+        # among them, would be to refuse the model to all.
+        "router_settings": {"disable_cooldowns": True},
+        "general_settings": {
+            "master_key": "os.environ/LITELLM_MASTER_KEY",
+            "custom_auth": "authentication.authenticate",
+        },
     }
     return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100)
 

@@ -45,6 +45,24 @@ print(json.dumps({
     "names": [(stand_in.__module__, stand_in.__name__) for stand_in in deferred.STAND_INS],
 }))
 """
+#: What LiteLLM answers by itself, were there no gate, to the key, to another and to none.
+WITHOUT_THE_GATE = """
+import asyncio, json, os, tempfile
+tempfile.tempdir = "/tmp"
+import serve
+app = serve._import_app()
+import httpx
+async def ask():
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+            for key in (os.environ["LITELLM_MASTER_KEY"], "sk-another", ""):
+                headers = {"Authorization": f"Bearer {key}"} if key else {}
+                yield (await client.get("/v1/models", headers=headers)).status_code
+async def told():
+    return [status async for status in ask()]
+print(json.dumps(asyncio.run(told())))
+"""
 
 
 class Sources:
@@ -161,6 +179,12 @@ def test_no_route_of_litellm_s_tells_anything_without_the_key(
     assert len({told for _, told, _ in answers if told}) == 1
 
 
+def test_litellm_itself_refuses_other_keys(container: Container) -> None:
+    """should not depend on the gate alone"""
+    done = container.exec_run(["python3", "-c", WITHOUT_THE_GATE])
+    assert json.loads(done.output.splitlines()[-1]) == [200, 401, 401]
+
+
 def test_the_other_ways_to_ask_work_too(client: OpenAI) -> None:
     """should answer completions and responses, whole and streamed, and tell of one model"""
     for alias in ALIASES:
@@ -181,6 +205,9 @@ def test_what_is_deferred_changes_nothing(container: Container, inputs: Inputs) 
     told = json.loads(done.output.splitlines()[-1])
     sources = Sources(inputs.wheels)
     assert [module for module in told["deferred"] if not sources.have(module)] == []
+    # What `serve.py` puts nothing in the place of.
+    logging = "litellm.litellm_core_utils.litellm_logging"
+    assert sources.kind(logging, "async_success_handler") == "function"
     assert len(told["names"]) > 20
     kinds = {f"{module}.{name}": sources.kind(module, name) for module, name in told["names"]}
     assert {n: k for n, k in kinds.items() if k not in {"function", "class", "type"}} == {}

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from lab.catalog import InferenceProfile, Model, Probe, load_catalog
+from lab.image import GATEWAY
 from lab.render import litellm_config, terraform_models, validation_cases
 from lab.settings import Settings
 
@@ -61,13 +62,28 @@ def test_config_is_the_same_bytes_for_the_same_models() -> None:
 def test_config_holds_no_secret() -> None:
     """should name the environment variable of the key, and no credential, region or endpoint"""
     written = config(CATALOG.models)
-    assert written["general_settings"] == {"master_key": "os.environ/LITELLM_MASTER_KEY"}
+    assert written["general_settings"]["master_key"] == "os.environ/LITELLM_MASTER_KEY"
     for served in written["model_list"]:
         assert set(served) == {"model_name", "litellm_params"}
         assert set(served["litellm_params"]) == {"model"}
     text = litellm_config(CATALOG.models)
     for word in ("aws_", "sk-", "AKIA", "api_key", "api_base", "http://", "us-east-1"):
         assert word not in text
+
+
+def test_who_asks_is_told_by_a_program_of_the_image() -> None:
+    """should name a function of a program that lies beside the configuration"""
+    program, _, function = config(CATALOG.models)["general_settings"]["custom_auth"].partition(".")
+    assert f"{program}.py" in GATEWAY.files
+    assert f"def {function}(" in (GATEWAY.folder / f"{program}.py").read_text()
+
+
+def test_one_callers_errors_refuse_a_model_to_nobody() -> None:
+    """should not have LiteLLM leave a model alone after errors: each has one deployment"""
+    written = config(CATALOG.models)
+    assert written["router_settings"] == {"disable_cooldowns": True}
+    served = [model["model_name"] for model in written["model_list"]]
+    assert len(served) == len(set(served))
 
 
 def test_further_litellm_parameters_reach_the_model() -> None:

@@ -261,9 +261,11 @@ class Served:
     """``serve.py`` as a process of its own, with a stand-in for LiteLLM."""
 
     def __init__(self, folder: Path) -> None:
-        package = folder / "litellm" / "proxy"
-        package.mkdir(parents=True)
-        (package / "proxy_server.py").write_text(LITELLM)
+        package = folder / "litellm"
+        for part in ("proxy", "litellm_core_utils"):
+            (package / part).mkdir(parents=True)
+        (package / "proxy" / "proxy_server.py").write_text(LITELLM)
+        (package / "litellm_core_utils" / "litellm_logging.py").write_text("class Logging: ...\n")
         (folder / "uvloop.py").write_text("from asyncio import SelectorEventLoop as Loop\n")
         self.go_on = folder / "go-on"
         os.mkfifo(self.go_on)
