@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 from prefect.variables import Variable
 
@@ -23,6 +25,10 @@ from tasks.provision import destroy_foundation, destroy_lab_resources
 from tasks.publish import publish_teardown
 from tasks.stages import run_log, stage
 
+#: So long before its time may a run begin: Prefect's server rounds to the second, and its clock is
+#: not this one. Who came too early for the lab's end would leave the lab to the reaper.
+EARLY = timedelta(seconds=10)
+
 
 @stage("find place", run_name="find-place")
 def locate(settings: Settings) -> Place:
@@ -34,9 +40,17 @@ def locate(settings: Settings) -> Place:
 def reason_holds(
     lab: str, settings: Settings, place: Place, reason: Reason, of_run: str | None
 ) -> bool:
-    """Whether the lab is to be destroyed for ``reason`` now. A lab without a record always is."""
+    """Whether the lab is to be destroyed for ``reason`` now. A lab without a record always is.
+
+    An end that is seconds away is waited for.
+    """
     record = read_record(lab, settings, place)
-    if record is None or record.to_be_destroyed(reason, now(), of_run):
+    if record is None:
+        return True
+    if reason is Reason.END and record.expires_at - now() <= EARLY:
+        while (left := record.expires_at - now()) > timedelta():
+            time.sleep(left.total_seconds())
+    if record.to_be_destroyed(reason, now(), of_run):
         return True
     run_log()(
         f"lab {lab} stays: its end is {to_rfc3339(record.expires_at)}, and a failed up is to be "

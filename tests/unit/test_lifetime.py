@@ -14,7 +14,7 @@ from lab.endpoint import Endpoint
 from lab.fargate import Architecture
 from lab.names import variable
 from lab.plan import Checked, ImagePlan
-from lab.record import LabRecord, ServedModel
+from lab.record import LabRecord, Reason, ServedModel
 from lab.settings import Settings
 from lab.spec import LabSpec
 from tasks import lifetime, teardown, watch
@@ -63,6 +63,50 @@ def test_a_first_up_remembers_whose_host_it_lets_in(lab: Lab) -> None:
     made = schedule(lab)
     assert (made.cidrs, made.deployer, made.deployer_given) == ([HOME], HOME, False)
     assert made.key_version == 1
+
+
+class Clock:
+    """Time that passes by waiting alone."""
+
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+
+    def now(self) -> datetime:
+        return self.at
+
+    def sleep(self, seconds: float) -> None:
+        self.at += timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("early", "reason", "destroyed", "waited"),
+    [
+        (timedelta(seconds=1), Reason.END, True, timedelta(seconds=1)),
+        (teardown.EARLY, Reason.END, True, teardown.EARLY),
+        (timedelta(), Reason.END, True, timedelta()),
+        (timedelta(seconds=-1), Reason.END, True, timedelta()),
+        # The end has been moved: no such run is to wait for another's time.
+        (timedelta(seconds=11), Reason.END, False, timedelta()),
+        (timedelta(seconds=1), Reason.ASKED, True, timedelta()),
+        (timedelta(seconds=1), Reason.FAILED_UP, False, timedelta()),
+    ],
+)
+def test_a_run_for_the_end_that_begins_early_waits_for_it(
+    lab: Lab,
+    monkeypatch: pytest.MonkeyPatch,
+    early: timedelta,
+    reason: Reason,
+    destroyed: bool,
+    waited: timedelta,
+) -> None:
+    """should destroy the lab at its end, neither before nor, by the reaper, minutes after"""
+    end = schedule(lab).expires_at
+    clock = Clock(end - early)
+    monkeypatch.setattr(teardown, "now", clock.now)
+    monkeypatch.setattr(teardown.time, "sleep", clock.sleep)
+    monkeypatch.setattr(teardown, "run_log", lambda: lambda _: None)
+    assert teardown.reason_holds.fn("demo", SETTINGS, PLACE, reason, None) is destroyed
+    assert clock.at == end - early + waited
 
 
 def test_a_second_up_keeps_whom_callers_trust(lab: Lab) -> None:
