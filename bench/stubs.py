@@ -32,6 +32,8 @@ WORDS = ("An ", "answer ", "of ", "a ", "stand-in.")
 USAGE = {"inputTokens": 12, "outputTokens": 5, "totalTokens": 17}
 #: A model whose name ends so takes four times as long.
 SLOW = "-slow"
+#: A question with these words is answered as Bedrock answers where it has not the model.
+NOT_FOUND = "as if there were no such model"
 START_SECONDS = 30.0
 #: Where the stub's process finds its key and certificate.
 PEM = "BENCH_TLS_PEM"
@@ -86,7 +88,9 @@ class Stub:
         path = scope["path"]
         asked = json.loads(body) if body else {}
         await asyncio.sleep(self._delay * (4 if str(asked.get("model", "")).endswith(SLOW) else 1))
-        if path.endswith("/converse"):
+        if NOT_FOUND.encode() in body:
+            await _whole(send, {"message": "The model is not found."}, status=404)
+        elif path.endswith("/converse"):
             await _whole(send, _converse())
         elif path.endswith("/converse-stream"):
             await _streamed(send, "application/vnd.amazon.eventstream", _converse_events())

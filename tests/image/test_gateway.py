@@ -20,7 +20,7 @@ from docker.models.containers import Container
 from openai import BadRequestError, NotFoundError, OpenAI
 
 from bench.containers import LABEL, Gateway, Size, gateway, hardened
-from bench.stubs import host_seen_by_containers, stub
+from bench.stubs import NOT_FOUND, host_seen_by_containers, stub
 from lab import image as recipe
 from lab.catalog import load_catalog
 from lab.settings import Settings
@@ -232,6 +232,16 @@ def test_a_model_that_is_not_the_lab_s_is_refused(client: OpenAI) -> None:
         assert model in caught.value.message
     with pytest.raises(NotFoundError, match="gpt-9"):
         client.models.retrieve("gpt-9")
+
+
+def test_one_callers_error_takes_a_model_from_nobody(client: OpenAI) -> None:
+    """should ask the model again at once, after an answer for which LiteLLM would leave it alone"""
+    ask = client.chat.completions.create
+    for alias in ALIASES:
+        with pytest.raises(NotFoundError):
+            ask(model=alias, messages=[{"role": "user", "content": f"Answer {NOT_FOUND}"}])
+        answer = ask(model=alias, messages=[{"role": "user", "content": "Hello"}])
+        assert answer.choices[0].message.content
 
 
 @pytest.mark.parametrize("name", ["api_base", "base_url", "aws_bedrock_runtime_endpoint"])
