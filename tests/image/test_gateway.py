@@ -20,7 +20,7 @@ from docker.models.containers import Container
 from openai import BadRequestError, NotFoundError, OpenAI
 
 from bench.containers import LABEL, Gateway, Size, gateway, hardened
-from bench.stubs import NOT_FOUND, host_seen_by_containers, stub
+from bench.stubs import NOT_FOUND, USAGE, host_seen_by_containers, stub
 from lab import image as recipe
 from lab.catalog import load_catalog
 from lab.settings import Settings
@@ -152,8 +152,12 @@ def test_models_answer_through_it(client: OpenAI) -> None:
         asked = {"model": alias, "messages": [{"role": "user", "content": "Hello"}]}
         whole = client.chat.completions.create(**asked)  # type: ignore[call-overload]
         assert whole.choices[0].message.content
-        chunks = client.chat.completions.create(**asked, stream=True)  # type: ignore[call-overload]
+        options = {"stream": True, "stream_options": {"include_usage": True}}
+        chunks = list(client.chat.completions.create(**asked, **options))  # type: ignore[call-overload]
         assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+        for usage in (whole.usage, chunks[-1].usage):
+            assert usage.prompt_tokens == USAGE["inputTokens"]
+            assert usage.completion_tokens == USAGE["outputTokens"]
 
 
 def test_no_route_of_litellm_s_tells_anything_without_the_key(

@@ -86,7 +86,7 @@ class Clock:
         (timedelta(), Reason.END, True, timedelta()),
         (timedelta(seconds=-1), Reason.END, True, timedelta()),
         # The end has been moved: no such run is to wait for another's time.
-        (timedelta(seconds=11), Reason.END, False, timedelta()),
+        (teardown.EARLY + timedelta(seconds=1), Reason.END, False, timedelta()),
         (timedelta(seconds=1), Reason.ASKED, True, timedelta()),
         (timedelta(seconds=1), Reason.FAILED_UP, False, timedelta()),
     ],

@@ -62,7 +62,10 @@ def test_config_is_the_same_bytes_for_the_same_models() -> None:
 def test_config_holds_no_secret() -> None:
     """should name the environment variable of the key, and no credential, region or endpoint"""
     written = config(CATALOG.models)
-    assert written["general_settings"]["master_key"] == "os.environ/LITELLM_MASTER_KEY"
+    assert written["general_settings"] == {
+        "master_key": "os.environ/LITELLM_MASTER_KEY",
+        "custom_auth": "authentication.authenticate",
+    }
     for served in written["model_list"]:
         assert set(served) == {"model_name", "litellm_params"}
         assert set(served["litellm_params"]) == {"model"}
