@@ -47,7 +47,7 @@ labs: venv ## List the local labs
 check: venv scanners ## Lint, types, layering, scans, unit tests
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
-	@$(VENV)/bin/mypy lab tasks flows workstation deployments bench demo.py
+	@$(VENV)/bin/mypy lab adapters tasks flows runner workstation deployments bench demo.py
 	@$(VENV)/bin/lint-imports
 	@$(RUN) -m pytest -q tests/static tests/unit
 

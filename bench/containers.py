@@ -20,15 +20,15 @@ import docker
 import httpx
 from docker.models.containers import Container
 
+from adapters.gateway.client import pinned
 from bench.images import Builder
 from bench.load import Question
 from lab import names
-from lab.adapters.gateway import pinned
 from lab.certificate import make_certificate
 from lab.durations import now
 from lab.endpoint import Endpoint
 from lab.errors import PermanentError
-from lab.image import GATEWAY_USER
+from lab.image.recipe import GATEWAY_USER
 from lab.waiting import wait_for
 
 #: By it a bench that was killed finds what it left.

@@ -14,18 +14,18 @@ from pathlib import Path
 import docker
 from docker.errors import APIError, ImageNotFound
 
-from lab import image as recipe
+from adapters.aws.session import Cloud
+from adapters.image.base_image import PUBLIC_PYTHON, BaseImage, ensure_base_image, read_contents
+from adapters.image.engine import connect, has_image
+from adapters.image.wheels import fetch_wheels, read_lock, sha256_of
 from lab import names
-from lab.adapters.aws import Cloud
-from lab.adapters.base_image import PUBLIC_PYTHON, BaseImage, ensure_base_image, read_contents
-from lab.adapters.docker import connect, has_image
-from lab.adapters.wheels import fetch_wheels, read_lock, sha256_of
-from lab.catalog import load_catalog
-from lab.contents import WheelFile
 from lab.errors import PermanentError
-from lab.image import ImageRecipe
-from lab.render import litellm_config
-from lab.sbom import write_sbom
+from lab.image import recipe
+from lab.image.contents import WheelFile
+from lab.image.recipe import ImageRecipe
+from lab.image.sbom import write_sbom
+from lab.models.catalog import load_catalog
+from lab.models.render import litellm_config
 from lab.settings import Settings
 from workstation.localcloud import REGISTRY_HOST
 

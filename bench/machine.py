@@ -9,7 +9,7 @@ from pathlib import Path
 
 import docker
 
-from lab.adapters.terraform import terraform_version
+from adapters.terraform import terraform_version
 from lab.settings import ROOT
 
 

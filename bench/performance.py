@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
+from lab.report.critical_path import StageTime, account
 from lab.settings import ROOT
-from lab.stages import StageTime, account
 
 RESULTS = ROOT / "bench" / "results" / "latest.json"
 RAW = ROOT / "bench" / "results" / "raw.json"

@@ -20,14 +20,14 @@ from typing import Any
 import docker
 import httpx
 
+from adapters.aws.session import Cloud
+from adapters.image import engine
+from adapters.process import Finished, run_child
+from adapters.terraform import cli_environment
 from bench.images import SEED, SEED_IMAGE, Builder
-from lab.adapters import docker as engine
-from lab.adapters.aws import Cloud
-from lab.adapters.process import Finished, run_child
-from lab.adapters.terraform import cli_environment
 from lab.errors import PermanentError
+from lab.report.critical_path import StageTime
 from lab.settings import Settings
-from lab.stages import StageTime
 from lab.waiting import wait_for
 
 Log = Callable[[str], None]

@@ -19,12 +19,12 @@ from typing import Any
 
 import httpx
 
+from adapters.aws.session import Cloud
 from bench.images import forget_builds
-from lab.adapters.aws import Cloud
 from lab.errors import LabError, PermanentError
-from lab.report import LabReport, read_report
+from lab.report.critical_path import critical_path, tool_seconds
+from lab.report.model import LabReport, read_report
 from lab.settings import Settings, read_settings
-from lab.stages import critical_path, tool_seconds
 from lab.waiting import wait_for
 from workstation import localcloud, prefect
 from workstation.deployer import ensure_deployer, root_session

@@ -23,9 +23,9 @@ from typing import Any
 import docker
 import uvicorn
 
-from lab.adapters.process import end_process
+from adapters.process import end_process
 from lab.errors import PermanentError
-from lab.image import GATEWAY
+from lab.image.recipe import GATEWAY
 from lab.settings import ROOT
 
 WORDS = ("An ", "answer ", "of ", "a ", "stand-in.")

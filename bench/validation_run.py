@@ -15,10 +15,10 @@ import openai  # noqa: F401  # A run of a deployment has it from the start: see 
 from prefect import flow, unmapped
 
 from flows.lab_up import lab_up
-from lab.catalog import Probe
 from lab.endpoint import Endpoint
-from lab.render import ValidationCase
-from lab.report import Verdict
+from lab.models.catalog import Probe
+from lab.models.render import ValidationCase
+from lab.report.model import Verdict
 from lab.settings import read_settings
 from tasks.outcome import gather
 from tasks.validate import validate_model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from lab.adapters.process import interruptible
+from adapters.process import interruptible
 from lab.plan import Place
 from lab.record import Reason
 from lab.settings import Settings, read_settings

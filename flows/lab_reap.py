@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prefect import flow
 
+from adapters.process import interruptible
 from flows.lab_down import take_down
-from lab.adapters.process import interruptible
 from lab.durations import now
 from lab.settings import read_settings
 from tasks.hold import hold_lab, wait_for_none

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prefect import flow
 
+from adapters.process import interruptible
 from flows.lab_down import take_down
 from flows.lab_up import bring_up, lab_up
-from lab.adapters.process import interruptible
 from lab.durations import now
 from lab.settings import read_settings
 from lab.spec import LabSpec, OnFailure

@@ -5,10 +5,10 @@ from __future__ import annotations
 from prefect import flow, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from lab.adapters.process import interruptible
+from adapters.process import interruptible
 from lab.durations import now
+from lab.models.render import validation_cases
 from lab.plan import Checked
-from lab.render import validation_cases
 from lab.settings import Settings, read_settings
 from lab.spec import LabSpec
 from tasks.hold import hold_lab, wait_for_others

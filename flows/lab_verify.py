@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from lab.adapters.process import interruptible
+from adapters.process import interruptible
 from lab.settings import read_settings
 from lab.spec import LabName
 from tasks.teardown import locate

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from lab.adapters.process import interruptible
+from adapters.process import interruptible
 from lab.durations import now
 from lab.settings import read_settings
 from lab.spec import LabName

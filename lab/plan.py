@@ -7,9 +7,9 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from lab import names
-from lab.catalog import Model
 from lab.fargate import Architecture
-from lab.lifecycle import ModelNote
+from lab.models.catalog import Model
+from lab.models.lifecycle import ModelNote
 
 
 class Place(BaseModel):

@@ -13,11 +13,11 @@ from lab import names
 from lab.errors import PermanentError
 from lab.plan import Place
 from lab.settings import Settings
-from tasks.cloud import open_cloud
 from tasks.lifetime import change_record, known_record
 from tasks.provision import apply_firewall
 from tasks.publish import LiveLab, publish_live
-from tasks.stages import run_log, stage
+from tasks.site import open_cloud
+from tasks.stage import run_log, stage
 from tasks.survey import LabSeen, LabState
 
 

@@ -7,9 +7,9 @@ from lab.certificate import Certificate, renewed
 from lab.durations import now
 from lab.plan import Place
 from lab.settings import Settings
-from tasks.cloud import open_cloud
 from tasks.lifetime import change_record, known_record
-from tasks.stages import run_log
+from tasks.site import open_cloud
+from tasks.stage import run_log
 
 
 def certify(lab: str, settings: Settings, place: Place) -> Certificate:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from lab.adapters.aws import Cloud
+from adapters.aws.session import Cloud
 from lab.plan import Place
 from lab.record import LabRecord
 from lab.settings import Settings
-from tasks.cloud import open_cloud
 from tasks.lifetime import known_record, replace_scheduled_end, write_record
-from tasks.stages import run_log, stage
+from tasks.site import open_cloud
+from tasks.stage import run_log, stage
 
 
 @stage("move end", run_name="move-end-{lab}")

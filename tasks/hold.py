@@ -8,14 +8,14 @@ from contextlib import ExitStack, contextmanager
 
 from prefect.runtime import flow_run
 
-from lab.adapters import lease
-from lab.adapters.lease import Holder
-from lab.adapters.process import interrupt_children
+from adapters.aws import lease
+from adapters.aws.lease import Holder
+from adapters.process import interrupt_children
 from lab.durations import now, to_rfc3339
 from lab.plan import Place
 from lab.settings import Settings
-from tasks.cloud import open_cloud
-from tasks.stages import run_log, timed
+from tasks.site import open_cloud
+from tasks.stage import run_log, timed
 
 #: How long a run waits for another to be done with its lab, in seconds.
 PATIENCE = 1800.0

@@ -17,16 +17,13 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 from requests.exceptions import RequestException
 
-from lab import image as recipe
+from adapters.image import engine as docker
+from adapters.image.audit import audit
+from adapters.image.base_image import PUBLIC_PYTHON, ensure_base_image, read_contents
+from adapters.image.wheel_check import check_wheels, load_wheel_rules
+from adapters.image.wheels import LockedRequirement, fetch_wheels, read_lock, releases, sha256_of
+from adapters.process import raise_if_interrupted
 from lab import names
-from lab.adapters import docker
-from lab.adapters.audit import audit
-from lab.adapters.base_image import PUBLIC_PYTHON, ensure_base_image, read_contents
-from lab.adapters.process import raise_if_interrupted
-from lab.adapters.wheel_check import check_wheels, load_wheel_rules
-from lab.adapters.wheels import LockedRequirement, fetch_wheels, read_lock, releases, sha256_of
-from lab.advisories import load_advisories
-from lab.contents import WheelFile, describe_sbom, image_of_sbom
 from lab.durations import format_duration
 from lab.errors import (
     DeadlineError,
@@ -35,20 +32,23 @@ from lab.errors import (
     PermanentError,
     TransientError,
 )
+from lab.image import recipe
+from lab.image.advisories import load_advisories
+from lab.image.contents import WheelFile, describe_sbom, image_of_sbom
 from lab.lazily import Lazily
+from lab.models.render import litellm_config
 from lab.plan import Checked, ImagePlan
-from lab.render import litellm_config
-from lab.report import ImageScan, write_whole
+from lab.report.model import ImageScan, write_whole
 from lab.settings import ADVISORIES_PATH, WHEEL_RULES_PATH, Settings
-from tasks.cloud import open_cloud
-from tasks.stages import run_log, stage
+from tasks.site import open_cloud
+from tasks.stage import run_log, stage
 
 if TYPE_CHECKING:
     from prefect_docker.deployments import steps
 
-    from lab import sbom
+    from lab.image import sbom
 else:
-    steps, sbom = Lazily("prefect_docker.deployments.steps"), Lazily("lab.sbom")
+    steps, sbom = Lazily("prefect_docker.deployments.steps"), Lazily("lab.image.sbom")
 
 
 @stage("plan image", run_name="plan-image")
@@ -203,7 +203,7 @@ def build_image(settings: Settings, checked: Checked, image: ImagePlan, scanned:
     labels = {
         "gateway-lab.base": image.base_source,
         "gateway-lab.inputs": image.tag,
-        "gateway-lab.sbom": f"sha256:{listed.sha256}" if listed else "",
+        "gateway-lab.image.sbom": f"sha256:{listed.sha256}" if listed else "",
     }
     if docker.has_image(docker.connect(), image.reference, labels):
         log(f"{image.reference} is on this machine: nothing to build")

@@ -21,13 +21,13 @@ from prefect.states import Cancelled
 from lab import names
 from lab.durations import now, to_rfc3339
 from lab.errors import PermanentError, TransientError
+from lab.models.render import terraform_models
 from lab.plan import Checked, ImagePlan, Place
 from lab.record import LabRecord, Reason, ServedModel
-from lab.render import terraform_models
 from lab.settings import Settings
 from lab.spec import LabSpec, OnFailure
-from tasks.cloud import open_cloud
-from tasks.stages import run_log, stage, timed
+from tasks.site import open_cloud
+from tasks.stage import run_log, stage, timed
 
 
 @stage("schedule end", run_name="schedule-end-{spec.lab}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from lab import names
-from lab.cost import load_prices
 from lab.durations import format_duration, to_rfc3339
+from lab.report.cost import load_prices
 from lab.settings import Settings
 from tasks.publish import publish_labs
-from tasks.stages import stage
+from tasks.stage import stage
 from tasks.survey import LabSeen
 
 

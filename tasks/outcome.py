@@ -9,21 +9,21 @@ from typing import Any
 
 from prefect.futures import PrefectFuture, wait
 
-from lab.adapters.lease import LabHeldError
-from lab.cost import load_prices
+from adapters.aws.lease import LabHeldError
 from lab.durations import now
 from lab.endpoint import Endpoint
 from lab.errors import InterruptedWorkError, LabError, PermanentError
-from lab.lifecycle import ModelNote
+from lab.models.lifecycle import ModelNote
 from lab.plan import ImagePlan, Place
 from lab.posture import Posture
 from lab.record import LabRecord
-from lab.report import LabReport, ModelResult, Verdict
+from lab.report.cost import load_prices
+from lab.report.model import LabReport, ModelResult, Verdict
 from lab.settings import Settings
 from lab.spec import LabSpec, OnFailure
 from tasks.image import Audited, Scanned
 from tasks.publish import publish_report
-from tasks.stages import StageLog, record_stages, run_log
+from tasks.stage import StageLog, record_stages, run_log
 from tasks.teardown import check_nothing_left, destroy_lab
 
 STAGES = [

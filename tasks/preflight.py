@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from lab.adapters import bedrock, docker
-from lab.adapters.address import find_address
-from lab.adapters.base_image import check_architecture
-from lab.adapters.terraform import terraform_version
+from adapters.aws import bedrock
+from adapters.image import engine as docker
+from adapters.image.base_image import check_architecture
+from adapters.public_address import find_address
+from adapters.terraform import terraform_version
 from lab.addresses import host_cidr
-from lab.catalog import Catalog, load_catalog
 from lab.durations import now
 from lab.errors import PermanentError
-from lab.lifecycle import Settled, Terms, settle
+from lab.models.catalog import Catalog, load_catalog
+from lab.models.lifecycle import Settled, Terms, settle
 from lab.plan import Checked, Place
 from lab.settings import Settings
 from lab.spec import LabSpec
-from tasks.cloud import open_cloud
-from tasks.stages import run_log, stage
+from tasks.site import open_cloud
+from tasks.stage import run_log, stage
 
 
 @stage("preflight", run_name="preflight-{spec.lab}")

@@ -9,21 +9,21 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from adapters.aws.sweep import Leftover, Sweeper
+from adapters.terraform import TerraformRoot
 from lab import names
-from lab.adapters.sweep import Leftover, Sweeper
-from lab.adapters.terraform import TerraformRoot
 from lab.applied import Applied, fingerprint
 from lab.certificate import Trust
 from lab.durations import to_rfc3339
 from lab.errors import LabError
+from lab.models.render import terraform_models
 from lab.plan import Checked, ImagePlan, Place
 from lab.record import LabRecord
-from lab.render import terraform_models
 from lab.settings import ROOT, Settings
 from lab.spec import LabSpec
 from tasks.certificate import certify
-from tasks.cloud import open_cloud
-from tasks.stages import run_log, stage, timed
+from tasks.site import open_cloud
+from tasks.stage import run_log, stage, timed
 
 #: What Terraform calls the rules that let hosts in, and the secret's value.
 FIREWALL_RULES = "aws_vpc_security_group_ingress_rule.gateway"

@@ -14,14 +14,15 @@ from typing import Any
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from pydantic import BaseModel, ConfigDict, Field
 
+from adapters.aws.sweep import Leftover
 from lab import names
-from lab.adapters.sweep import Leftover
-from lab.cost import CostReport, cost_rows, cost_words
 from lab.durations import to_rfc3339
 from lab.endpoint import Endpoint, call_with_curl, call_with_python
-from lab.image import SBOM_PATH
+from lab.image.recipe import SBOM_PATH
 from lab.posture import Posture
-from lab.report import (
+from lab.report.cost import CostReport, cost_rows, cost_words
+from lab.report.critical_path import account
+from lab.report.model import (
     ImageScan,
     LabReport,
     noted_rows,
@@ -30,7 +31,6 @@ from lab.report import (
     write_report,
 )
 from lab.settings import Settings
-from lab.stages import account
 
 
 def publish_report(report: LabReport, settings: Settings) -> None:

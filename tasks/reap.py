@@ -9,14 +9,14 @@ from prefect import get_client
 from prefect.artifacts import create_table_artifact
 from prefect.runtime import flow_run
 
-from lab.adapters.lease import LabHeldError
+from adapters.aws.lease import LabHeldError
 from lab.durations import now
 from lab.errors import LabError, PermanentError
 from lab.plan import Place
 from lab.record import Reason
 from lab.settings import Settings
 from tasks.lifetime import read_record
-from tasks.stages import run_log
+from tasks.stage import run_log
 from tasks.survey import LabSeen, LabState
 
 

@@ -7,16 +7,16 @@ from contextlib import contextmanager
 
 from pydantic import BaseModel, ConfigDict
 
+from adapters.aws.session import Cloud, Rollout, RunningTask
+from adapters.gateway.client import await_ready
 from lab import names
-from lab.adapters.aws import Cloud, Rollout, RunningTask
-from lab.adapters.gateway import await_ready
 from lab.endpoint import Endpoint
 from lab.errors import DeadlineError, LabError, PermanentError
 from lab.plan import ImagePlan
 from lab.settings import Settings
-from tasks.cloud import open_cloud
 from tasks.provision import Provisioned
-from tasks.stages import run_log, stage
+from tasks.site import open_cloud
+from tasks.stage import run_log, stage
 
 
 class RolledOut(BaseModel):

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from adapters.gateway.client import list_models, open_client, refuses_key
 from lab import names
-from lab.adapters.gateway import list_models, open_client, refuses_key
 from lab.endpoint import Endpoint
 from lab.errors import LabError, PermanentError
 from lab.plan import Place
 from lab.record import LabRecord
 from lab.settings import Settings
-from tasks.cloud import open_cloud
 from tasks.lifetime import change_record, known_record
 from tasks.provision import Provisioned, apply_key
-from tasks.stages import run_log, stage
+from tasks.site import open_cloud
+from tasks.stage import run_log, stage
 
 
 @stage("new key", run_name="new-key-{lab}")

@@ -7,18 +7,18 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
+from adapters.aws.lease import current_holder
+from adapters.aws.session import RunningTask
+from adapters.aws.sweep import Sweeper
 from lab import names
-from lab.adapters.aws import RunningTask
-from lab.adapters.lease import current_holder
-from lab.adapters.sweep import Sweeper
 from lab.durations import to_rfc3339
 from lab.errors import InvalidInputError
 from lab.plan import Place
 from lab.record import LabRecord
 from lab.settings import Settings
-from tasks.cloud import open_cloud
 from tasks.lifetime import read_record
-from tasks.stages import stage
+from tasks.site import open_cloud
+from tasks.stage import stage
 
 
 class LabState(StrEnum):

@@ -9,21 +9,21 @@ from datetime import timedelta
 
 from prefect.variables import Variable
 
+from adapters.aws.sweep import Leftover, Sweeper
+from adapters.aws.user_agent import carried
 from lab import names
-from lab.adapters.agent import carried
-from lab.adapters.sweep import Leftover, Sweeper
-from lab.cost import CostReport, load_prices
 from lab.durations import now, to_rfc3339
 from lab.errors import LabError, PermanentError
 from lab.plan import Place
 from lab.record import Reason
+from lab.report.cost import CostReport, load_prices
 from lab.settings import Settings
-from tasks.cloud import open_cloud
 from tasks.lifetime import cancel_scheduled_ends, read_record
 from tasks.preflight import find_place
 from tasks.provision import destroy_foundation, destroy_lab_resources
 from tasks.publish import publish_teardown
-from tasks.stages import run_log, stage
+from tasks.site import open_cloud
+from tasks.stage import run_log, stage
 
 #: So long before its time may a run begin: Prefect's server rounds to the second, and its clock is
 #: not this one. Who came too early for the lab's end would leave the lab to the reaper.

@@ -6,16 +6,16 @@ from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from lab.adapters.aws import Cloud
-from lab.adapters.gateway import ask_model, list_models, open_client
+from adapters.aws.session import Cloud
+from adapters.gateway.client import ask_model, list_models, open_client
 from lab.endpoint import Endpoint
 from lab.errors import PermanentError
 from lab.lazily import Lazily
-from lab.render import ValidationCase
-from lab.report import ModelResult, Verdict
+from lab.models.render import ValidationCase
+from lab.report.model import ModelResult, Verdict
 from lab.settings import Settings
-from tasks.cloud import open_cloud
-from tasks.stages import run_log, stage
+from tasks.site import open_cloud
+from tasks.stage import run_log, stage
 
 if TYPE_CHECKING:
     from openai import OpenAI

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from adapters.aws import facts as aws
+from adapters.aws.secret_scan import search_image, search_state
+from adapters.aws.user_agent import carried
+from adapters.gateway import probes as stranger
 from lab import names
-from lab.adapters import posture as aws
-from lab.adapters import stranger
-from lab.adapters.agent import carried
-from lab.adapters.search import search_image, search_state
 from lab.endpoint import Endpoint
 from lab.errors import LabError, PermanentError, TransientError, is_transient
 from lab.plan import Place
@@ -39,10 +39,10 @@ from lab.posture import (
     unlisted_model,
 )
 from lab.settings import Settings
-from tasks.cloud import open_cloud
 from tasks.lifetime import known_record
 from tasks.publish import publish_posture
-from tasks.stages import run_log, stage
+from tasks.site import open_cloud
+from tasks.stage import run_log, stage
 
 Judged = Callable[[], Check]
 

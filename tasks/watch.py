@@ -9,20 +9,20 @@ from prefect.blocks.core import Block
 from prefect.events import emit_event
 from prefect.variables import Variable
 
+from adapters.gateway.client import why_not_ready
+from adapters.public_address import find_address
 from lab import names
-from lab.adapters.address import find_address
-from lab.adapters.gateway import why_not_ready
-from lab.cost import load_prices
 from lab.durations import format_duration, to_rfc3339
 from lab.endpoint import Endpoint
 from lab.errors import LabError, PermanentError
 from lab.plan import Place
 from lab.record import LabRecord
+from lab.report.cost import load_prices
 from lab.settings import Settings
-from tasks.cloud import open_cloud
 from tasks.lifetime import note_notice
 from tasks.publish import LiveLab, publish_live, publish_notice
-from tasks.stages import run_log, stage
+from tasks.site import open_cloud
+from tasks.stage import run_log, stage
 from tasks.survey import LabSeen
 
 

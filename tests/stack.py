@@ -20,14 +20,14 @@ import boto3
 import docker
 from botocore.exceptions import ClientError
 
-from lab import image as recipe
+from adapters.aws.denial import find_denial
+from adapters.aws.session import Cloud
+from adapters.image.base_image import ensure_base_image
 from lab import names
-from lab.adapters.aws import Cloud
-from lab.adapters.base_image import ensure_base_image
-from lab.adapters.denial import find_denial
-from lab.catalog import load_catalog
-from lab.render import litellm_config
-from lab.report import LabReport, read_report
+from lab.image import recipe
+from lab.models.catalog import load_catalog
+from lab.models.render import litellm_config
+from lab.report.model import LabReport, read_report
 from lab.settings import ROOT, Settings
 from tests.trail import of_deployer, read_trail, step_of
 from workstation import localcloud, prefect

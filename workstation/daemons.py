@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.adapters.process import hear_interrupts, process_alive, wait_gone
+from adapters.process import hear_interrupts, process_alive, wait_gone
 from lab.errors import PermanentError
 
 LAST_WORDS = 15

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
-from lab.adapters.aws import told
+from adapters.aws.session import told
 from workstation import localcloud
 from workstation.policy import BOUNDARY, Policies, fill, read_policies
 

@@ -6,8 +6,8 @@ import boto3
 from rich.console import Console
 from rich.markup import escape
 
+from adapters.aws.session import Cloud
 from lab import names
-from lab.adapters.aws import Cloud
 from workstation import localcloud, prefect
 from workstation.setup import set_up, take_down
 from workstation.targets import LOCAL_CREDENTIALS, environment_of

@@ -20,7 +20,7 @@ import docker
 import requests
 from docker.errors import DockerException
 
-from lab.adapters.process import process_alive, wait_gone
+from adapters.process import process_alive, wait_gone
 from lab.errors import DeadlineError, PermanentError
 from lab.waiting import wait_for
 from workstation.packages import install

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import boto3
 
+from adapters.aws.session import Cloud
 from lab import names
-from lab.adapters.aws import Cloud
 from lab.certificate import Trust
 from lab.endpoint import Endpoint
 from lab.errors import PermanentError

@@ -24,12 +24,12 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.models.containers import Container
 from docker.types import IPAMConfig, IPAMPool, LogConfig
 
-from lab.adapters.base_image import PUBLIC_PYTHON, BaseImage, ensure_base_image
-from lab.adapters.wheel_check import check_wheels, load_wheel_rules
-from lab.adapters.wheels import fetch_wheels, read_lock, releases
-from lab.advisories import load_advisories
+from adapters.image.base_image import PUBLIC_PYTHON, BaseImage, ensure_base_image
+from adapters.image.wheel_check import check_wheels, load_wheel_rules
+from adapters.image.wheels import fetch_wheels, read_lock, releases
 from lab.errors import DeadlineError, PermanentError
-from lab.image import LOCAL_CLOUD, build_arguments, image_tag, prepare_context
+from lab.image.advisories import load_advisories
+from lab.image.recipe import LOCAL_CLOUD, build_arguments, image_tag, prepare_context
 from lab.settings import ADVISORIES_PATH, WHEEL_RULES_PATH
 from lab.waiting import wait_for
 

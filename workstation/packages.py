@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 
-from lab.adapters.process import run_child
+from adapters.process import run_child
 from lab.errors import PermanentError, TransientError
 
 DEADLINE_SECONDS = 600.0

@@ -23,7 +23,7 @@ import httpx
 from lab.certificate import make_certificate
 from lab.durations import now
 from lab.errors import DeadlineError, InvalidInputError, PermanentError, TransientError
-from lab.report import write_whole
+from lab.report.model import write_whole
 from lab.settings import ROOT
 from lab.waiting import wait_for
 from workstation.daemons import Daemon
@@ -37,8 +37,8 @@ WORKER_SECONDS = 120.0
 BUSY_SECONDS = 60.0
 _BUSY = {429, 503}
 _PREFECT = (sys.executable, "-m", "prefect")
-_SERVER = (sys.executable, "-m", "deployments.server")
-_FORKSERVER = (sys.executable, "-m", "deployments.forkserver")
+_SERVER = (sys.executable, "-m", "runner.server")
+_FORKSERVER = (sys.executable, "-m", "runner.forkserver")
 # The server, which all runs and everybody else ask, comes before what it serves.
 _BEHIND = ("nice", "-n", "5")
 _OF_PROCESSES = ("--type", "process")

@@ -11,9 +11,9 @@ from types import FrameType
 from rich.console import Console
 from rich.markup import escape
 
-from lab.catalog import load_catalog
 from lab.errors import LabError
-from lab.report import LabReport, read_report
+from lab.models.catalog import load_catalog
+from lab.report.model import LabReport, read_report
 from lab.settings import read_settings
 from lab.spec import LabSpec, OnRetired, read_spec
 from workstation import prefect

@@ -15,12 +15,12 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from lab.cost import CostReport, cost_rows, cost_words
 from lab.durations import format_duration, now
 from lab.endpoint import call_with_curl, call_with_python
 from lab.posture import Posture
-from lab.report import LabReport, Verdict, model_rows
-from lab.stages import account
+from lab.report.cost import CostReport, cost_rows, cost_words
+from lab.report.critical_path import account
+from lab.report.model import LabReport, Verdict, model_rows
 from workstation.prefect import Api
 
 _SIGNS = {

@@ -14,8 +14,8 @@ from bench.harness import Aim, Figure, Row, Series
 from bench.images import Builder
 from bench.load import Question, load
 from bench.stubs import host_seen_by_containers, stub
-from lab.cost import load_prices
 from lab.fargate import Architecture, Capacity
+from lab.report.cost import load_prices
 from lab.settings import Settings
 
 SIZE = Size(1, 2048)

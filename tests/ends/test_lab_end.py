@@ -402,7 +402,7 @@ def flow_process(run: str) -> int:
         except OSError:
             continue
         of_run = run.encode() in environment or run.encode() in argv
-        if of_run and b"deployments/flow_run.py" in argv:
+        if of_run and b"runner/flow_run.py" in argv:
             return int(process.name)
     raise AssertionError(f"no process runs {run}")
 

@@ -12,14 +12,14 @@ import docker
 import pytest
 from docker.errors import ImageNotFound
 
-from lab import image as recipe
-from lab.adapters.base_image import PUBLIC_PYTHON, BaseImage, ensure_base_image, read_contents
-from lab.adapters.wheels import fetch_wheels, read_lock, sha256_of
-from lab.catalog import load_catalog
-from lab.contents import WheelFile
+from adapters.image.base_image import PUBLIC_PYTHON, BaseImage, ensure_base_image, read_contents
+from adapters.image.wheels import fetch_wheels, read_lock, sha256_of
 from lab.errors import PermanentError
-from lab.render import litellm_config
-from lab.sbom import write_sbom
+from lab.image import recipe
+from lab.image.contents import WheelFile
+from lab.image.sbom import write_sbom
+from lab.models.catalog import load_catalog
+from lab.models.render import litellm_config
 from lab.settings import Settings
 from workstation.engine import ensure_engine, stop_engine
 from workstation.localcloud import REGISTRY_HOST, connect

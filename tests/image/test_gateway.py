@@ -21,8 +21,8 @@ from openai import BadRequestError, NotFoundError, OpenAI
 
 from bench.containers import LABEL, Gateway, Size, gateway, hardened
 from bench.stubs import NOT_FOUND, USAGE, host_seen_by_containers, stub
-from lab import image as recipe
-from lab.catalog import load_catalog
+from lab.image import recipe
+from lab.models.catalog import load_catalog
 from lab.settings import Settings
 from tests.image.conftest import Inputs
 

@@ -20,7 +20,7 @@ import docker
 import pytest
 from packaging.utils import canonicalize_name
 
-from lab import image as recipe
+from lab.image import recipe
 from tests.image.conftest import Inputs, forget
 
 TOLD_AT_MOST = 20

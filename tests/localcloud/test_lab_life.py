@@ -19,15 +19,15 @@ import pytest
 from docker.models.containers import Container
 from openai import APIConnectionError, APIStatusError
 
-from lab import image as recipe
+from adapters.aws.sweep import Sweeper
+from adapters.gateway.client import open_client, pinned
 from lab import names
-from lab.adapters.gateway import open_client, pinned
-from lab.adapters.sweep import Sweeper
 from lab.endpoint import Endpoint, call_with_curl, call_with_python
-from lab.lifecycle import Told
+from lab.image import recipe
+from lab.models.lifecycle import Told
 from lab.posture import What
 from lab.record import LabRecord
-from lab.report import Verdict
+from lab.report.model import Verdict
 from lab.settings import ROOT
 from tests.stack import Ended, Stack
 from workstation import prefect

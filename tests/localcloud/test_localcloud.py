@@ -17,7 +17,7 @@ import docker
 import pytest
 from docker.errors import ImageNotFound
 
-from lab.adapters.base_image import PUBLIC_PYTHON, ensure_base_image
+from adapters.image.base_image import PUBLIC_PYTHON, ensure_base_image
 from lab.errors import PermanentError
 from workstation import localcloud
 from workstation.deployer import root_session

@@ -21,8 +21,8 @@ import docker
 import pytest
 from docker.models.containers import Container
 
+from adapters.gateway.client import list_models, open_client, refuses_key
 from lab import names
-from lab.adapters.gateway import list_models, open_client, refuses_key
 from lab.endpoint import Endpoint
 from lab.settings import ROOT
 from tests.canary import (

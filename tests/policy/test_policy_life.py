@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from adapters.aws.sweep import Sweeper
 from lab import names
-from lab.adapters.sweep import Sweeper
 from tests.stack import Stack
 from tests.trail import of_deployer, recorded, write_calls
 from workstation.policy import CALLS, read_calls, read_rights

@@ -21,7 +21,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from lab.adapters.terraform import cli_environment
+from adapters.terraform import cli_environment
 from lab.fargate import TASK_SIZES
 from lab.names import (
     GATEWAY_PORT,

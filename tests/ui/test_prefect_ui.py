@@ -16,8 +16,8 @@ from playwright.sync_api import expect
 
 from lab import names
 from lab.fargate import TASK_SIZES, Capacity
+from lab.report.critical_path import critical_path
 from lab.spec import LabSpec
-from lab.stages import critical_path
 from tests.stack import Stack
 from tests.ui.prefect_ui import PrefectUi
 from workstation import prefect

@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 from botocore.stub import Stubber
 
-from lab.adapters.aws import Cloud
+from adapters.aws.session import Cloud
 
 
 @functools.cache

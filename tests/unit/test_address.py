@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from lab.adapters import address
-from lab.adapters.address import find_address
+from adapters import public_address as address
+from adapters.public_address import find_address
 from lab.errors import PermanentError, TransientError, is_transient
 
 HOST = "8.8.4.4"

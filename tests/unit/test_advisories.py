@@ -10,10 +10,10 @@ import pytest
 import yaml
 from packaging.version import Version
 
-from lab.adapters.wheels import read_lock, releases
-from lab.advisories import Advisories, Finding, load_advisories
+from adapters.image.wheels import read_lock, releases
 from lab.errors import InvalidInputError, PermanentError
-from lab.image import GATEWAY, LOCAL_CLOUD
+from lab.image.advisories import Advisories, Finding, load_advisories
+from lab.image.recipe import GATEWAY, LOCAL_CLOUD
 from lab.settings import ADVISORIES_PATH
 
 TODAY = date(2030, 1, 31)

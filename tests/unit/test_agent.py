@@ -10,8 +10,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from lab.adapters.agent import acting_for, carried, user_agent
-from lab.adapters.aws import Cloud
+from adapters.aws.session import Cloud
+from adapters.aws.user_agent import acting_for, carried, user_agent
 
 
 class _Heard(BaseHTTPRequestHandler):

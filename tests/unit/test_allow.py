@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from lab.cost import load_prices
 from lab.errors import InvalidInputError, PermanentError, TransientError
 from lab.record import LabRecord
+from lab.report.cost import load_prices
 from lab.settings import Settings
 from tasks import allow, lifetime, provision
 from tasks.publish import LiveLab

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from lab.adapters import audit as module
-from lab.adapters.audit import SOURCES, audit
-from lab.adapters.process import Finished
-from lab.adapters.wheels import LockedRequirement, read_lock
+from adapters.image import audit as module
+from adapters.image.audit import SOURCES, audit
+from adapters.image.wheels import LockedRequirement, read_lock
+from adapters.process import Finished
 from lab.errors import DeadlineError, InterruptedWorkError
 
 FAULT = {

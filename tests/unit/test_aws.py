@@ -16,9 +16,9 @@ from botocore import exceptions as boto
 from botocore.response import StreamingBody
 from botocore.stub import ANY
 
+from adapters.aws import session as aws
+from adapters.aws.session import Cloud, HeldImage, RegistryLogin, Rollout, told
 from lab import waiting
-from lab.adapters import aws
-from lab.adapters.aws import Cloud, HeldImage, RegistryLogin, Rollout, told
 from lab.errors import InvalidInputError, LabError, PermanentError, TransientError
 from tests.unit.stubs import Stubs, session_of
 

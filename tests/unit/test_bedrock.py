@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from adapters.aws import bedrock
+from adapters.aws.session import Cloud
 from lab import waiting
-from lab.adapters import bedrock
-from lab.adapters.aws import Cloud
-from lab.catalog import InferenceProfile, Model
 from lab.errors import DeadlineError, LabError, PermanentError, TransientError
-from lab.lifecycle import Agreement, ModelFacts
+from lab.models.catalog import InferenceProfile, Model
+from lab.models.lifecycle import Agreement, ModelFacts
 from tests.unit.fake_bedrock import FakeBedrock, serve
 from tests.unit.stubs import Stubs, session_of
 

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from lab.adapters import process
+from adapters import process
 from lab.errors import PermanentError, TransientError
 from workstation import packages
 from workstation.browser import ensure_browser

@@ -7,8 +7,8 @@ from textwrap import dedent
 
 import pytest
 
-from lab.catalog import Catalog, load_catalog
 from lab.errors import InvalidInputError
+from lab.models.catalog import Catalog, load_catalog
 from lab.settings import Settings
 
 GOOD = """

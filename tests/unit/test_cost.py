@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lab.cost import cost_rows, cost_words, load_prices
 from lab.errors import InvalidInputError
 from lab.fargate import Architecture, Capacity
 from lab.record import LabRecord
+from lab.report.cost import cost_rows, cost_words, load_prices
 from lab.settings import Settings
 
 MADE = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.adapters.process import process_alive, wait_gone
+from adapters.process import process_alive, wait_gone
 from lab.errors import PermanentError
 from lab.settings import ROOT
 from lab.waiting import wait_for

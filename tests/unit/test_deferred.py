@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lab.image import GATEWAY
+from lab.image.recipe import GATEWAY
 
 REAL = """
 print("imported")

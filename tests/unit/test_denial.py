@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.adapters.denial import find_denial
+from adapters.aws.denial import find_denial
 
 ROLE = "arn:aws:iam::111122223333:role/gateway-lab-demo-task"
 

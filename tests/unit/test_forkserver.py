@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from deployments import forkserver
 from lab.settings import ROOT
 from lab.waiting import wait_for
+from runner import forkserver
 
 #: Where the fork server has imported it, `IMPORTED_BY` is that process, else the run's own.
 ENGINE = """
@@ -43,7 +43,7 @@ def refresh_global_settings_context():
 """
 SERVER = """
 import sys
-from deployments import forkserver
+from runner import forkserver
 def preload():
     import prefect.engine
     return {f: forkserver._stamp(f) for f in (prefect.engine.__file__,)}
@@ -71,7 +71,7 @@ class Runs:
 
     def begin(self, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", str(ROOT / "deployments" / "flow_run.py")],
+            [sys.executable, "-I", "-S", str(ROOT / "runner" / "flow_run.py")],
             env=self.environment | environment,
             cwd=self.folder,
             stdout=subprocess.PIPE,

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from lab.adapters import gateway
-from lab.adapters.gateway import (
+from adapters.gateway import client as gateway
+from adapters.gateway.client import (
     CertificateError,
     ask_model,
     await_ready,
@@ -26,12 +26,12 @@ from lab.adapters.gateway import (
     refuses_key,
     why_not_ready,
 )
-from lab.catalog import Probe
 from lab.certificate import Certificate
 from lab.endpoint import Endpoint
 from lab.errors import DeadlineError, LabError, PermanentError, TransientError
-from lab.render import ValidationCase
-from lab.report import Verdict
+from lab.models.catalog import Probe
+from lab.models.render import ValidationCase
+from lab.report.model import Verdict
 from tests.unit.tls import certificate, endpoint, image_program
 
 KEY = "sk-the-key-of-the-lab-4711"  # pragma: allowlist secret: made up

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lab import image
 from lab.errors import InvalidInputError
-from lab.image import (
+from lab.image import recipe as image
+from lab.image.recipe import (
     GATEWAY,
     LOCAL_CLOUD,
     ImageRecipe,

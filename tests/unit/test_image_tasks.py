@@ -12,15 +12,15 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from lab import image as recipe
-from lab.adapters.audit import Audit
-from lab.adapters.aws import Cloud, HeldImage
-from lab.adapters.wheels import LockedRequirement
-from lab.advisories import Advisories, Finding
-from lab.contents import BaseContents, DebianPackage
+from adapters.aws.session import Cloud, HeldImage
+from adapters.image.audit import Audit
+from adapters.image.wheels import LockedRequirement
 from lab.errors import InterruptedWorkError, PermanentError, TransientError
+from lab.image import recipe
+from lab.image.advisories import Advisories, Finding
+from lab.image.contents import BaseContents, DebianPackage
 from lab.plan import ImagePlan
-from lab.report import ImageScan, LabReport, SbomFile
+from lab.report.model import ImageScan, LabReport, SbomFile
 from lab.settings import Settings
 from tasks import image as tasks
 from tasks import publish

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from lab.image import GATEWAY, SHARED_FOLDER
+from lab.image.recipe import GATEWAY, SHARED_FOLDER
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, suppress
 
 import pytest
 
-from lab.adapters.lease import (
+from adapters.aws.lease import (
     LEASE_SECONDS,
     RENEW_SECONDS,
     Holder,

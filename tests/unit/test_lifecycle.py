@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from lab.catalog import Catalog, InferenceProfile, Model, Probe, load_catalog
 from lab.errors import PermanentError
-from lab.lifecycle import Agreement, ModelFacts, Settled, State, Terms, Told, assess, settle
-from lab.render import litellm_config, terraform_models, validation_cases
+from lab.models.catalog import Catalog, InferenceProfile, Model, Probe, load_catalog
+from lab.models.lifecycle import Agreement, ModelFacts, Settled, State, Terms, Told, assess, settle
+from lab.models.render import litellm_config, terraform_models, validation_cases
 from lab.settings import Settings
 from lab.spec import OnRetired
 

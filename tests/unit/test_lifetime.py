@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from lab.catalog import InferenceProfile, Model
 from lab.certificate import Trust, make_certificate
 from lab.endpoint import Endpoint
 from lab.fargate import Architecture
+from lab.models.catalog import InferenceProfile, Model
 from lab.names import variable
 from lab.plan import Checked, ImagePlan
 from lab.record import LabRecord, Reason, ServedModel

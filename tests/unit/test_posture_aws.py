@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lab.adapters.posture import (
+from adapters.aws.facts import (
     ask_iam,
     read_ingress,
     read_retention,

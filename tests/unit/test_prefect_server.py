@@ -14,8 +14,8 @@ from prefect.server.database.configurations import AioSqliteConfiguration
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from deployments.server import WritersInTurn
 from lab.settings import ROOT
+from runner.server import WritersInTurn
 
 #: A statement becomes garbage whose connection waits, in a thread, for the database. This thread
 #: holds the database, and lets go after it has allocated so much that Python collects by itself.
@@ -52,7 +52,7 @@ kept = [[] for _ in range(500_000)]
 holder.execute("commit")
 thread.join()
 """
-APART = "from deployments.server import collect_apart\ncollect_apart()\n"
+APART = "from runner.server import collect_apart\ncollect_apart()\n"
 
 
 def told(code: str, database: Path) -> str:

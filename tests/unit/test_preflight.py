@@ -10,11 +10,11 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
+from adapters.aws.session import Cloud
+from adapters.image import engine as docker
 from lab import waiting
-from lab.adapters import docker
-from lab.adapters.aws import Cloud
 from lab.errors import DeadlineError, InvalidInputError, PermanentError
-from lab.lifecycle import Told
+from lab.models.lifecycle import Told
 from lab.plan import Checked
 from lab.settings import Settings
 from lab.spec import LabSpec

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.adapters import process
-from lab.adapters.process import (
+from adapters import process
+from adapters.process import (
     Finished,
     interrupt_children,
     interruptible,
@@ -215,7 +215,7 @@ def test_child_is_interrupted_when_we_are_killed(tmp_path: Path) -> None:
         f"mv {tmp_path}/draft {tmp_path}/pid; while :; do sleep 0.02; done"
     )
     code = (
-        "import sys; from lab.adapters.process import run_child;"
+        "import sys; from adapters.process import run_child;"
         "run_child(['sh', '-c', sys.argv[1]], deadline=60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, script], cwd=ROOT)

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from tasks import stages
-from tasks.stages import Progress, StageLog
+from tasks import stage as stages
+from tasks.stage import Progress, StageLog
 
 SECONDS = 30.0
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from adapters.aws.sweep import Leftover
 from lab import names
-from lab.adapters.sweep import Leftover
 from lab.certificate import Certificate, Trust
 from lab.errors import TransientError
 from lab.fargate import Architecture

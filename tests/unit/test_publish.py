@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lab.cost import CostReport, load_prices
 from lab.endpoint import Endpoint, call_with_curl, call_with_python
 from lab.record import LabRecord
-from lab.report import LabReport, ModelResult, Verdict
+from lab.report.cost import CostReport, load_prices
+from lab.report.critical_path import StageTime
+from lab.report.model import LabReport, ModelResult, Verdict
 from lab.settings import Settings
-from lab.stages import StageTime
 from tasks import publish
 from workstation.view import show_report
 

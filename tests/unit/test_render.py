@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from lab.catalog import InferenceProfile, Model, Probe, load_catalog
-from lab.image import GATEWAY
-from lab.render import litellm_config, terraform_models, validation_cases
+from lab.image.recipe import GATEWAY
+from lab.models.catalog import InferenceProfile, Model, Probe, load_catalog
+from lab.models.render import litellm_config, terraform_models, validation_cases
 from lab.settings import Settings
 
 CATALOG = load_catalog(Settings().catalog_path)

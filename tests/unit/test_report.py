@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.lifecycle import ModelNote, Told
-from lab.report import (
+from lab.models.lifecycle import ModelNote, Told
+from lab.report.critical_path import StageTime
+from lab.report.model import (
     LabReport,
     ModelResult,
     Verdict,
@@ -20,7 +21,6 @@ from lab.report import (
     stage_chart,
     write_report,
 )
-from lab.stages import StageTime
 
 AT = datetime(2030, 1, 31, 12, 0, 0, tzinfo=UTC)
 OK = ModelResult(

@@ -6,7 +6,7 @@ from unittest.mock import create_autospec
 
 import pytest
 
-from lab.adapters.aws import Cloud, HeldImage, Rollout, RunningTask
+from adapters.aws.session import Cloud, HeldImage, Rollout, RunningTask
 from lab.errors import PermanentError, TransientError
 from lab.plan import ImagePlan
 from tasks import rollout

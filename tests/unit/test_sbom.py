@@ -14,9 +14,10 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from docker.errors import ImageNotFound
 
-from lab import image
-from lab.adapters.base_image import read_contents
-from lab.contents import (
+from adapters.image.base_image import read_contents
+from lab.errors import PermanentError
+from lab.image import recipe as image
+from lab.image.contents import (
     BaseContents,
     DebianPackage,
     WheelFile,
@@ -25,8 +26,7 @@ from lab.contents import (
     read_dpkg,
     read_os_release,
 )
-from lab.errors import PermanentError
-from lab.sbom import write_sbom
+from lab.image.sbom import write_sbom
 
 WHEELS = [
     WheelFile("litellm", "1.106.2", "litellm-1.106.2-cp310-abi3-linux.whl", "a" * 64),
@@ -53,7 +53,7 @@ Status: deinstall ok config-files
 Architecture: all
 Version: 1
 """
-#: Of what lab/sbom.py writes for the values above, in the form that this number names.
+#: Of what lab/image/sbom.py writes for the values above, in the form that this number names.
 WRITTEN = (1, "d654a891")
 
 

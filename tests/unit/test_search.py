@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from lab.adapters import search
-from lab.adapters.search import search_image, search_state
+from adapters.aws import secret_scan as search
+from adapters.aws.secret_scan import search_image, search_state
 from lab.errors import PermanentError, TransientError
 from tests.unit.test_leaks import GATEWAY_KEY, KEY_ID, PEM
 

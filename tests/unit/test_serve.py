@@ -19,9 +19,9 @@ from typing import IO, Any
 import httpx
 import pytest
 
-from lab.adapters.gateway import await_ready, why_not_ready
+from adapters.gateway.client import await_ready, why_not_ready
 from lab.endpoint import Endpoint
-from lab.image import GATEWAY
+from lab.image.recipe import GATEWAY
 from tests.unit.tls import NAME, certificate, endpoint, image_program
 
 KEY = "sk-0123456789abcdefghijklmnopqrstuv"  # pragma: allowlist secret: made up

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from lab.stages import AFTER, BETWEEN, StageTime, account, critical_path, tool_seconds
+from lab.report.critical_path import AFTER, BETWEEN, StageTime, account, critical_path, tool_seconds
 from tasks.outcome import STAGES
 
 AT = datetime(2030, 1, 31, 12, 0, 0, tzinfo=UTC)

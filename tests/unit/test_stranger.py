@@ -14,9 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from lab.adapters import stranger
-from lab.adapters.gateway import CertificateError
-from lab.adapters.stranger import (
+from adapters.gateway import probes as stranger
+from adapters.gateway.client import CertificateError
+from adapters.gateway.probes import (
     ROUTES,
     ask_for_models,
     ask_without_key,

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import pytest
 from botocore.validate import validate_parameters
 
-from lab.adapters.aws import Cloud
-from lab.adapters.sweep import Leftover, Sweeper
+from adapters.aws.session import Cloud
+from adapters.aws.sweep import Leftover, Sweeper
 from lab.errors import PermanentError
 from tests.unit.stubs import Stubs
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.adapters.lease import Holder
+from adapters.aws.lease import Holder
 from lab.errors import InvalidInputError
 from tasks.hold import wait_for_all, wait_for_none, wait_for_others
 from tasks.reap import to_reap

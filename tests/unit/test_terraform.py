@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from lab.adapters import terraform
-from lab.adapters.process import interrupt_children, interruptible
-from lab.adapters.terraform import (
+from adapters import terraform
+from adapters.process import interrupt_children, interruptible
+from adapters.terraform import (
     PermanentTerraformError,
     TerraformError,
     TerraformRoot,

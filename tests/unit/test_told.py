@@ -11,14 +11,14 @@ import pytest
 from rich.console import Console
 
 from flows import lab_up
-from lab.catalog import Model
-from lab.cost import load_prices
 from lab.errors import PermanentError
 from lab.fargate import Architecture
-from lab.lifecycle import ModelNote, Told
+from lab.models.catalog import Model
+from lab.models.lifecycle import ModelNote, Told
 from lab.plan import Checked, Place
 from lab.record import LabRecord
-from lab.report import LabReport, ModelResult, Verdict
+from lab.report.cost import load_prices
+from lab.report.model import LabReport, ModelResult, Verdict
 from lab.settings import Settings
 from lab.spec import LabSpec
 from tasks import publish, watch

@@ -12,10 +12,10 @@ import pytest
 from prefect.states import Completed, Failed
 from rich.console import Console
 
-from lab.adapters import posture as aws
-from lab.adapters import stranger
-from lab.adapters.aws import HeldImage, RunningTask
-from lab.adapters.search import Searched
+from adapters.aws import facts as aws
+from adapters.aws.secret_scan import Searched
+from adapters.aws.session import HeldImage, RunningTask
+from adapters.gateway import probes as stranger
 from lab.certificate import Trust
 from lab.errors import PermanentError, TransientError
 from lab.names import tls_name
@@ -33,7 +33,7 @@ from lab.posture import (
     judge_retention,
     posture_of,
 )
-from lab.report import LabReport, ModelResult, Verdict, posture_rows
+from lab.report.model import LabReport, ModelResult, Verdict, posture_rows
 from lab.settings import Settings
 from lab.spec import LabSpec
 from tasks import outcome, publish, verify

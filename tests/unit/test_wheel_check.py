@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.adapters.wheel_check import WheelRules, check_wheels, load_wheel_rules
+from adapters.image.wheel_check import WheelRules, check_wheels, load_wheel_rules
 from lab.errors import InvalidInputError, PermanentError
 from lab.settings import WHEEL_RULES_PATH
 

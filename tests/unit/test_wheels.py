@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from lab.adapters import wheels
-from lab.adapters.process import Finished
-from lab.adapters.wheels import LockedRequirement, fetch_wheels, read_lock, target_environment
+from adapters.image import wheels
+from adapters.image.wheels import LockedRequirement, fetch_wheels, read_lock, target_environment
+from adapters.process import Finished
 from lab.errors import InvalidInputError, PermanentError, TransientError
-from lab.image import GATEWAY, LOCAL_CLOUD
+from lab.image.recipe import GATEWAY, LOCAL_CLOUD
 
 GOOD = b"the wheel that was locked"
 HASH = hashlib.sha256(GOOD).hexdigest()

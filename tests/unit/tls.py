@@ -10,7 +10,7 @@ from types import ModuleType
 from lab import names
 from lab.certificate import Certificate, make_certificate
 from lab.endpoint import Endpoint
-from lab.image import GATEWAY
+from lab.image.recipe import GATEWAY
 
 LAB = "demo"
 NAME = names.tls_name(LAB)

@@ -27,7 +27,7 @@ from packaging.utils import NormalizedName, canonicalize_name, parse_wheel_filen
 from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from lab.adapters.process import raise_if_interrupted
+from adapters.process import raise_if_interrupted
 from lab.errors import InvalidInputError, PermanentError
 from lab.spec import describe_validation
 

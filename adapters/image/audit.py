@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab.adapters.process import Finished, run_child
-from lab.adapters.wheels import LockedRequirement
-from lab.advisories import Finding
+from adapters.image.wheels import LockedRequirement
+from adapters.process import Finished, run_child
 from lab.errors import DeadlineError
+from lab.image.advisories import Finding
 
 #: pip-audit's arguments for each source, the one that also knows malicious releases first.
 SOURCES: Mapping[str, tuple[str, ...]] = {

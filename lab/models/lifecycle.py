@@ -1,6 +1,6 @@
 """Whether Bedrock still serves a model to this account, and what takes its place if not. Pure.
 
-What Bedrock says is asked by :mod:`lab.adapters.bedrock`; here it is judged against the lab's own
+What Bedrock says is asked by :mod:`adapters.aws.bedrock`; here it is judged against the lab's own
 end, and turned into the models that the lab gets.
 """
 
@@ -12,9 +12,9 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lab.catalog import Catalog, Model
 from lab.durations import to_rfc3339
 from lab.errors import PermanentError
+from lab.models.catalog import Catalog, Model
 from lab.spec import OnRetired
 
 

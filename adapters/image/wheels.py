@@ -28,9 +28,9 @@ from packaging.utils import (
 )
 from packaging.version import Version
 
-from lab.adapters.process import Finished, run_child
+from adapters.process import Finished, run_child
 from lab.errors import InvalidInputError, PermanentError, TransientError
-from lab.image import GLIBC_MINOR, OLDEST_GLIBC_MINOR, PYTHON_VERSION
+from lab.image.recipe import GLIBC_MINOR, OLDEST_GLIBC_MINOR, PYTHON_VERSION
 
 MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}
 

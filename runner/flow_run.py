@@ -3,7 +3,7 @@
 Asks the fork server for a process that has imported everything; where none answers, becomes
 Prefect's own engine. Until that process has ended this one stands for it: it passes signals on,
 and ends as it ended. Imports nothing but the standard library, so that it begins at once:
-``python -I -S deployments/flow_run.py``.
+``python -I -S runner/flow_run.py``.
 """
 
 from __future__ import annotations

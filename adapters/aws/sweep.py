@@ -15,9 +15,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from adapters.aws.session import Cloud, told
+from adapters.aws.user_agent import carried
 from lab import names
-from lab.adapters.agent import carried
-from lab.adapters.aws import Cloud, told
 from lab.errors import LabError
 
 #: How the services say that there is no such thing.

@@ -8,7 +8,7 @@ from typing import cast
 
 from prefect_aws import AwsCredentials
 
-from lab.adapters.aws import Cloud, told
+from adapters.aws.session import Cloud, told
 from lab.errors import PermanentError
 from lab.settings import Settings
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import ClientError
 
-from lab.adapters.agent import carried
-from lab.adapters.aws import Cloud, told
-from lab.catalog import Model
+from adapters.aws.session import Cloud, told
+from adapters.aws.user_agent import carried
 from lab.durations import format_duration
 from lab.errors import DeadlineError, PermanentError, TransientError
-from lab.lifecycle import Agreement, ModelFacts
+from lab.models.catalog import Model
+from lab.models.lifecycle import Agreement, ModelFacts
 from lab.waiting import wait_for
 
 if TYPE_CHECKING:

@@ -21,12 +21,12 @@ from typing import Any
 
 from python_terraform import IsFlagged, Terraform
 
-from lab.adapters.agent import user_agent
-from lab.adapters.denial import find_denial
-from lab.adapters.process import Finished, process_alive, run_child
+from adapters.aws.denial import find_denial
+from adapters.aws.user_agent import user_agent
+from adapters.process import Finished, process_alive, run_child
 from lab.durations import now, to_rfc3339
 from lab.errors import InterruptedWorkError, LabError, PermanentError, TransientError
-from lab.report import write_whole
+from lab.report.model import write_whole
 
 MIN_VERSION = (1, 11, 0)
 PROVIDER = Path("registry.terraform.io/hashicorp/aws")

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import httpx
 
-from lab.adapters.agent import carried
-from lab.adapters.aws import Cloud
+from adapters.aws.session import Cloud
+from adapters.aws.user_agent import carried
 from lab.errors import PermanentError, TransientError
 from lab.leaks import find_in_pieces, find_secrets
 from lab.posture import Searched
-from lab.report import write_whole
+from lab.report.model import write_whole
 
 #: Raise it when what is searched for changes: what was searched before is searched again then.
 SEARCH_FORM = 1

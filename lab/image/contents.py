@@ -1,6 +1,6 @@
 """What an image is made of, and how a base image says so. Pure.
 
-It is written down as a document by lab.sbom, whose library takes long to import.
+It is written down as a document by lab.image.sbom, whose library takes long to import.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from lab.image import SBOM_NAME
-from lab.report import SbomFile
+from lab.image.recipe import SBOM_NAME
+from lab.report.model import SbomFile
 
 
 @dataclass(frozen=True)

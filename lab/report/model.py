@@ -15,11 +15,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lab.cost import CostReport
 from lab.durations import format_duration
-from lab.lifecycle import ModelNote
+from lab.models.lifecycle import ModelNote
 from lab.posture import Posture
-from lab.stages import StageTime, critical_path
+from lab.report.cost import CostReport
+from lab.report.critical_path import StageTime, critical_path
 
 
 class Verdict(StrEnum):

@@ -1,10 +1,10 @@
 """Begins flow runs in processes forked from one that has imported Prefect and the flows already.
 
 Those imports take seconds before a run's first task, and as much of a processor. The worker begins
-each run with ``deployments/flow_run.py``, which asks here; where nothing answers, or what was
+each run with ``runner/flow_run.py``, which asks here; where nothing answers, or what was
 imported is no longer what the files say, the run begins as Prefect begins it.
 
-Run as ``python -m deployments.forkserver``. It has one thread only, so that no fork copies a lock
+Run as ``python -m runner.forkserver``. It has one thread only, so that no fork copies a lock
 that another thread holds.
 """
 
@@ -25,9 +25,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from deployments.flow_run import address, receive, send, socket_path
-from lab.adapters.aws import read_descriptions
+from adapters.aws.session import read_descriptions
 from lab.settings import ROOT
+from runner.flow_run import address, receive, send, socket_path
 from workstation.targets import lab_home
 
 #: What a run imports, before its first task or later, beside its flow.
@@ -39,7 +39,7 @@ PRELOADED = (
     "prefect_aws",
     "prefect_docker.deployments.steps",
     "openai",
-    "lab.sbom",
+    "lab.image.sbom",
     # These are imported by those above when they are first used, which is in every run.
     "anyio._backends._asyncio",
     "cryptography.hazmat.backends.openssl.backend",
@@ -217,7 +217,7 @@ def _stamp(path: str) -> tuple[int, int]:
 
 def _begin_anew() -> NoReturn:
     """Import everything again, as a new program in the same process: nobody waits for it."""
-    os.execv(sys.executable, [sys.executable, "-m", "deployments.forkserver"])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-m", "runner.forkserver"])  # noqa: S606
 
 
 def _become(request: Request) -> None:

@@ -32,9 +32,9 @@ from botocore.exceptions import (
 )
 from botocore.loaders import create_loader
 
+from adapters.aws.denial import find_denial
+from adapters.aws.user_agent import name_stage
 from lab import names
-from lab.adapters.agent import name_stage
-from lab.adapters.denial import find_denial
 from lab.durations import to_rfc3339
 from lab.errors import InvalidInputError, LabError, PermanentError, TransientError
 from lab.waiting import wait_for

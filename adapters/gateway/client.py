@@ -16,8 +16,8 @@ import httpx
 from lab.endpoint import Endpoint
 from lab.errors import PermanentError, TransientError
 from lab.lazily import Lazily
-from lab.render import ValidationCase
-from lab.report import ModelResult, Verdict
+from lab.models.render import ValidationCase
+from lab.report.model import ModelResult, Verdict
 from lab.waiting import wait_for
 
 if TYPE_CHECKING:

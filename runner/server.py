@@ -14,7 +14,7 @@ what is no longer so. Prefect's client then waits two seconds before it asks aga
 longest stage of many a run. A transaction that begins as a writer waits for its turn instead, some
 milliseconds.
 
-Run as ``python -m deployments.server``, with the arguments of ``prefect server start``.
+Run as ``python -m runner.server``, with the arguments of ``prefect server start``.
 """
 
 from __future__ import annotations

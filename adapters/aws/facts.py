@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
+from adapters.aws.session import Cloud, told
+from adapters.aws.user_agent import carried
 from lab import names
-from lab.adapters.agent import carried
-from lab.adapters.aws import Cloud, told
 from lab.errors import PermanentError
 from lab.posture import INVOKE, PROFILE_KEY, Container, Ingress, Question, RoleFacts, TaskFacts
 

@@ -27,9 +27,9 @@ import docker
 import requests
 from docker.errors import APIError, DockerException, ImageNotFound
 
-from lab.adapters.process import Finished, run_child
-from lab.contents import BaseContents, read_dpkg, read_os_release
+from adapters.process import Finished, run_child
 from lab.errors import DeadlineError, InvalidInputError, PermanentError, TransientError
+from lab.image.contents import BaseContents, read_dpkg, read_os_release
 
 # The index (all architectures) of python:3.11-slim-bookworm, Python 3.11.16, as it stood on
 # 2026-10-01.

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from lab.adapters.gateway import certificate_error, pinned, trusting
+from adapters.gateway.client import certificate_error, pinned, trusting
 from lab.endpoint import Endpoint
 from lab.errors import TransientError
 from lab.posture import Probe, Refusal, Shown

@@ -22,10 +22,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
+from adapters.aws.user_agent import acting_for
 from lab import names
-from lab.adapters.agent import acting_for
 from lab.errors import is_transient
-from lab.stages import StageTime
+from lab.report.critical_path import StageTime
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from lab.catalog import Model, Probe
+from lab.models.catalog import Model, Probe
 
 
 class ValidationCase(BaseModel):

@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 import docker
 from docker.errors import APIError, DockerException, ImageNotFound
 
-from lab.adapters.aws import RegistryLogin
-from lab.adapters.denial import find_denial
-from lab.adapters.process import raise_if_interrupted
+from adapters.aws.denial import find_denial
+from adapters.aws.session import RegistryLogin
+from adapters.process import raise_if_interrupted
 from lab.errors import PermanentError, TransientError
 
 

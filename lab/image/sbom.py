@@ -16,7 +16,7 @@ from cyclonedx.schema import OutputFormat, SchemaVersion
 from packageurl import PackageURL
 
 from lab import names
-from lab.contents import BaseContents, DebianPackage, WheelFile
+from lab.image.contents import BaseContents, DebianPackage, WheelFile
 
 #: What serial numbers are made from, so that the same image always has the same one.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, f"sbom.{names.PROJECT}")

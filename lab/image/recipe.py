@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import InvalidInputError
+from lab.settings import ROOT
 
-DOCKER_FOLDER = Path(__file__).resolve().parent.parent / "docker"
+DOCKER_FOLDER = ROOT / "docker"
 SHARED_FOLDER = DOCKER_FOLDER / "build"
 LOCK_NAME = "requirements.lock"
 CONFIG_NAME = "config.yaml"
@@ -35,7 +36,7 @@ HEALTHCHECK_COMMAND = ("python3", "-I", "/opt/gateway/healthcheck.py")
 
 # The time of every file in a context, as the build gives it to what it installs.
 TIMESTAMP = 1_700_000_000
-# Raise it when what lab/sbom.py writes changes: the document is a part of the image.
+# Raise it when what lab/image/sbom.py writes changes: the document is a part of the image.
 SBOM_FORM = 1
 # What the wheels are chosen for: Debian bookworm's Python and C library. The public Python image
 # has a newer 3.11; what the older one needs besides does no harm there.

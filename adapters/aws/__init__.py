@@ -1,0 +1,1 @@
+"""AWS: one module for each thing that is spoken of, every vendor error translated."""

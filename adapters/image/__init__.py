@@ -1,0 +1,1 @@
+"""The gateway's image outside this project: base image, wheels, audit, Docker engine."""

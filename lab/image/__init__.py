@@ -1,0 +1,1 @@
+"""The gateway's image as plain data: recipe, contents, bill of materials, advisories."""

@@ -1,0 +1,1 @@
+"""The report of an up: its model, tables, critical path and cost. Pure."""
