@@ -59,10 +59,10 @@ def find_address(
             log(f"address source {source}: {answer.why_not}")
     found = Counter(answer.address for answer in answers if answer.address)
     if len(found) > 1:
-        told = "; ".join(
+        differing = "; ".join(
             f"{s} says {a.address}" for s, a in zip(sources, answers, strict=True) if a.address
         )
-        raise PermanentError(f"the sources of our public address differ: {told}", _GIVE)
+        raise PermanentError(f"the sources of our public address differ: {differing}", _GIVE)
     needed = min(2, len(sources))
     for address, votes in found.items():
         if votes >= needed:

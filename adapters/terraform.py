@@ -26,7 +26,7 @@ from adapters.aws.user_agent import user_agent
 from adapters.process import Finished, process_alive, run_child
 from lab.durations import now, to_rfc3339
 from lab.errors import InterruptedWorkError, LabError, PermanentError, TransientError
-from lab.report.model import write_whole
+from lab.files import write_atomic
 
 MIN_VERSION = (1, 11, 0)
 PROVIDER = Path("registry.terraform.io/hashicorp/aws")
@@ -102,7 +102,7 @@ def cli_environment(home: Path) -> dict[str, str]:
             '    include = ["hashicorp/aws"]\n  }\n'
             '  direct {\n    exclude = ["hashicorp/aws"]\n  }\n}\n'
         )
-    write_whole(configuration, text)
+    write_atomic(configuration, text)
     environment["TF_CLI_CONFIG_FILE"] = str(configuration)
     return environment
 
@@ -290,7 +290,7 @@ class TerraformRoot(Terraform):  # type: ignore[misc]
             lockfile="readonly",
             json=IsFlagged,
         )
-        write_whole(stamp, identity)
+        write_atomic(stamp, identity)
 
     def cmd(self, cmd: str, *args: str, **options: Any) -> tuple[int, str, str]:
         """Run ``terraform cmd``: lines to the log as they come, TerraformError on failure."""

@@ -105,16 +105,16 @@ def _raw(series: Sequence[Any], measured: Measured, bench: Bench) -> dict[str, A
 
 def _write(results: dict[str, Any], raw: dict[str, Any], *, partial: bool) -> None:
     if partial:
-        _write_whole(PARTIAL, {**results, "raw": raw})
+        _write_atomic(PARTIAL, {**results, "raw": raw})
         say(f"Written: {PARTIAL}")
         return
-    _write_whole(performance.RAW, raw)
-    _write_whole(performance.RESULTS, results)
+    _write_atomic(performance.RAW, raw)
+    _write_atomic(performance.RESULTS, results)
     performance.main()
     say(f"Written: {performance.RESULTS}, {performance.RAW} and {performance.PAGE}")
 
 
-def _write_whole(path: Path, content: dict[str, Any]) -> None:
+def _write_atomic(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

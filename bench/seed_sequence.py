@@ -20,6 +20,7 @@ from typing import Any
 import docker
 import httpx
 
+from adapters.aws.registry import Registry
 from adapters.aws.session import Cloud
 from adapters.image import engine
 from adapters.process import Finished, run_child
@@ -65,7 +66,7 @@ class SeedSequence:
         with self._stage("build image"):
             image = self._builder.seed(anew=True)
         with self._stage("push image"), closing(docker.from_env(timeout=300)) as client:
-            engine.push(client, image, self._cloud.registry_login(), lambda _: None)
+            engine.push(client, image, Registry(self._cloud, SEED).login(), lambda _: None)
         with self._stage("redeploy"):
             before = {task["taskArn"] for task in self._tasks()}
             self._ecs.update_service(cluster=SEED, service=SEED, forceNewDeployment=True)

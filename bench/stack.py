@@ -26,7 +26,7 @@ from lab.report.critical_path import critical_path, tool_seconds
 from lab.report.model import LabReport, read_report
 from lab.settings import Settings, read_settings
 from lab.waiting import wait_for
-from workstation import localcloud, prefect
+from workstation import localcloud, prefect, prefect_api
 from workstation.deployer import ensure_deployer, root_session
 from workstation.setup import set_up, take_down
 from workstation.targets import LOCAL_CREDENTIALS, environment_of
@@ -114,7 +114,7 @@ class Stack:
 
     def await_idle(self) -> None:
         """On return no run is under way."""
-        with prefect.Api() as api:
+        with prefect_api.Api() as api:
             wait_for(
                 "the end of the runs under way",
                 lambda: None if api.running() else True,
@@ -125,7 +125,7 @@ class Stack:
         self, deployment: str, parameters: list[dict[str, Any]], labs: list[str]
     ) -> tuple[float, list[FlowRun]]:
         self.await_idle()
-        with prefect.Api() as api:
+        with prefect_api.Api() as api:
             began = time.monotonic()
             ids = [
                 api.start_run(deployment, values, [f"lab:{lab}"])
@@ -147,7 +147,7 @@ class Stack:
         return max(seconds for seconds, _ in ended.values()), runs
 
 
-def _final(api: prefect.Api, run_id: str) -> dict[str, Any] | None:
+def _final(api: prefect_api.Api, run_id: str) -> dict[str, Any] | None:
     run = api.run(run_id)
     if run["state_type"] not in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}:
         return None
@@ -156,7 +156,7 @@ def _final(api: prefect.Api, run_id: str) -> dict[str, Any] | None:
     return run
 
 
-def _flow_run(api: prefect.Api, seconds: float, run: dict[str, Any], folder: Path) -> FlowRun:
+def _flow_run(api: prefect_api.Api, seconds: float, run: dict[str, Any], folder: Path) -> FlowRun:
     tasks = [task for task in api.task_runs(run["id"]) if task.get("start_time")]
     return FlowRun(
         seconds=seconds,
@@ -179,7 +179,7 @@ def own_stack(home: Path, log: Log) -> Iterator[Stack]:
         check_alone()
         try:
             set_up("local", log)
-            with prefect.Api() as api:
+            with prefect_api.Api() as api:
                 for guard in ("lab-reap/local", "lab-watch/local"):
                     for schedule in api.schedules(guard):
                         api.set_schedule(guard, schedule["id"], {"active": False})
@@ -193,7 +193,7 @@ def own_stack(home: Path, log: Log) -> Iterator[Stack]:
 def _cancel_runs(log: Log) -> None:
     """Let runs that are still under way end in good order; a bench that ends by itself has none."""
     try:
-        with prefect.Api() as api:
+        with prefect_api.Api() as api:
             for run in api.runs(states=["RUNNING", "PENDING"]):
                 log(f"Cancelling {run['name']}")
                 api.cancel(run["id"])
@@ -212,7 +212,7 @@ def check_alone() -> None:
     if localcloud.is_answering():
         found.append(f"a local cloud at {localcloud.ENDPOINT_URL}")
     if _prefect_answers():
-        found.append(f"a Prefect server at {prefect.ui_url()}")
+        found.append(f"a Prefect server at {prefect_api.ui_url()}")
     if found:
         raise PermanentError(
             f"{' and '.join(found)} already runs; the bench needs these ports for its own, and "
@@ -223,7 +223,7 @@ def check_alone() -> None:
 
 def _prefect_answers() -> bool:
     try:
-        return httpx.get(f"{prefect.api_url()}/health", timeout=5.0).is_success
+        return httpx.get(f"{prefect_api.api_url()}/health", timeout=5.0).is_success
     except httpx.HTTPError:
         return False
 

@@ -20,7 +20,7 @@ from lab.models.catalog import Probe
 from lab.models.render import ValidationCase
 from lab.report.model import Verdict
 from lab.settings import read_settings
-from tasks.outcome import gather
+from tasks.futures import gather
 from tasks.validate import validate_model
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from prefect import flow
 
-from adapters.process import interruptible
 from lab.addresses import check_change
-from lab.settings import read_settings
 from lab.spec import Hosts, LabName
 from tasks.allow import change_allowed
 from tasks.hold import hold_lab
-from tasks.teardown import locate
+from tasks.site import open_site
 
 
 @flow(name="lab-allow", flow_run_name="allow {lab}", persist_result=False)
@@ -20,9 +18,6 @@ def lab_allow(lab: LabName, add: Hosts | None = None, remove: Hosts | None = Non
     At least one address must be given. Already so is success. The lab's task goes on as it is; the
     next ``lab-up`` sets the hosts to what it is asked for.
     """
-    settings = read_settings()
     check_change(add or [], remove or [])
-    with interruptible():
-        place = locate(settings)
-        with hold_lab(lab, settings, place, "lab-allow"):
-            change_allowed(lab, settings, place, add or [], remove or [])
+    with open_site() as site, hold_lab(lab, site, "lab-allow"):
+        change_allowed(lab, site, add or [], remove or [])

@@ -1,22 +1,14 @@
-"""``lab-down``: nothing of the lab is left, or it is said what is."""
+"""``lab-down``: nothing of the lab is left, or the run says what is."""
 
 from __future__ import annotations
 
 from prefect import flow
 
-from adapters.process import interruptible
-from lab.plan import Place
 from lab.record import Reason
-from lab.settings import Settings, read_settings
 from lab.spec import LabName
 from tasks.hold import hold_lab
-from tasks.teardown import (
-    check_nothing_left,
-    destroy_lab,
-    locate,
-    purge_foundation,
-    reason_holds,
-)
+from tasks.site import Site, open_site
+from tasks.teardown import check_nothing_left, destroy_lab, purge_foundation, reason_holds
 
 
 @flow(name="lab-down", flow_run_name="down {lab}", persist_result=False)
@@ -29,19 +21,18 @@ def lab_down(
     reason still holds; ``of_run`` is the up that failed. ``purge`` also removes what labs share
     (images, state bucket) once no lab has state.
     """
-    settings = read_settings()
-    with interruptible():
-        place = locate(settings)
-        # Asked twice: who need not come does not wait for the lab, and much may happen meanwhile.
-        if reason_holds(lab, settings, place, reason, of_run):
-            with hold_lab(lab, settings, place, "lab-down"):
-                if reason_holds(lab, settings, place, reason, of_run):
-                    take_down(lab, settings, place)
+    with open_site() as site:
+        # Asked twice: a run that is not needed does not wait for the lab, and while another waits,
+        # much may happen.
+        if reason_holds(lab, site, reason, of_run):
+            with hold_lab(lab, site, "lab-down"):
+                if reason_holds(lab, site, reason, of_run):
+                    take_down(lab, site)
         if purge:
-            purge_foundation(settings, place)
+            purge_foundation(site)
 
 
-def take_down(lab: str, settings: Settings, place: Place, *, to_return: bool = False) -> None:
+def take_down(lab: str, site: Site, *, to_return: bool = False) -> None:
     """The story of a down, for a run that holds the lab. ``to_return``: it comes up again now."""
-    destroy_lab(lab, settings, place)
-    check_nothing_left(lab, settings, place, to_return=to_return)
+    destroy_lab(lab, site)
+    check_nothing_left(lab, site, to_return=to_return)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from prefect import flow
 
-from adapters.process import interruptible
 from lab.durations import now
-from lab.settings import read_settings
 from lab.spec import LabName, Ttl, lifetime_of
 from tasks.extend import move_end
 from tasks.hold import hold_lab
-from tasks.teardown import locate
+from tasks.site import open_site
 
 
 @flow(name="lab-extend", flow_run_name="extend {lab} to {ends_in} from now", persist_result=False)
@@ -20,8 +18,5 @@ def lab_extend(lab: LabName, ends_in: Ttl) -> None:
     Never beyond the longest life a lab may have from its creation. Every place that knows the end
     is moved, or none.
     """
-    settings = read_settings()
-    with interruptible():
-        place = locate(settings)
-        with hold_lab(lab, settings, place, "lab-extend"):
-            move_end(lab, settings, place, now() + lifetime_of(ends_in))
+    with open_site() as site, hold_lab(lab, site, "lab-extend"):
+        move_end(lab, site, now() + lifetime_of(ends_in))

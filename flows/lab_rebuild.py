@@ -4,38 +4,38 @@ from __future__ import annotations
 
 from prefect import flow
 
-from adapters.process import interruptible
 from flows.lab_down import take_down
 from flows.lab_up import bring_up, lab_up
+from flows.parameters import takes_lab_spec
 from lab.durations import now
-from lab.settings import read_settings
 from lab.spec import LabSpec, OnFailure
-from tasks.hold import hold_lab, wait_for_others
-from tasks.lifetime import mark_for_rebuild
-from tasks.outcome import destroyed_on_failure, told_outcome
+from tasks.hold import hold_lab, refuse_same_kind
+from tasks.outcome import destroyed_on_failure, reporting
 from tasks.preflight import preflight
+from tasks.records import mark_for_rebuild
+from tasks.site import open_site
 
 
 @flow(
     name="lab-rebuild",
-    flow_run_name="rebuild {spec.lab}",
+    flow_run_name="rebuild {lab}",
     task_runner=lab_up.task_runner,
     persist_result=False,
 )
+@takes_lab_spec
 def lab_rebuild(spec: LabSpec) -> None:
     """Destroy a lab and bring it up again under the same name, reusing its image.
 
     A rebuild that fails says so and leaves no half lab: what it made is destroyed.
     """
-    settings = read_settings()
     spec = spec.model_copy(update={"on_failure": OnFailure.DESTROY})
-    with told_outcome(spec, settings, now() + spec.lifetime) as outcome, interruptible():
-        checked = preflight(spec, settings)
-        others = wait_for_others("lab-rebuild")
+    ends_at = now() + spec.lifetime
+    with reporting(spec, ends_at), open_site() as site:
+        checked = preflight(spec, site)
         with (
-            hold_lab(spec.lab, settings, checked.place, "lab-rebuild", others),
-            destroyed_on_failure(spec, settings, checked.place),
+            hold_lab(spec.lab, site, "lab-rebuild", refuse_same_kind("lab-rebuild")),
+            destroyed_on_failure(spec, site),
         ):
-            mark_for_rebuild(spec.lab, settings, checked.place)
-            take_down(spec.lab, settings, checked.place, to_return=True)
-            bring_up(spec, settings, checked, outcome)
+            mark_for_rebuild(spec.lab, site)
+            take_down(spec.lab, site, to_return=True)
+            bring_up(spec, site, checked, ends_at)

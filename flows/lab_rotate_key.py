@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from prefect import flow
 
-from adapters.process import interruptible
-from lab.settings import read_settings
 from lab.spec import LabName
-from tasks.hold import hold_lab, wait_for_others
+from tasks.hold import hold_lab, refuse_same_kind
 from tasks.rollout import roll_out
-from tasks.rotate import check_keys, make_new_key, told_halfway
-from tasks.teardown import locate
+from tasks.rotate import check_keys, explain_partial_rotation, make_new_key
+from tasks.site import open_site
 
 
 @flow(name="lab-rotate-key", flow_run_name="rotate key of {lab}", persist_result=False)
@@ -21,12 +19,11 @@ def lab_rotate_key(lab: LabName) -> None:
     key then opens the gateway and the old one is refused. May be run again after a failure: it
     goes on from there.
     """
-    settings = read_settings()
-    with interruptible():
-        place = locate(settings)
-        others = wait_for_others("lab-rotate-key")
-        with hold_lab(lab, settings, place, "lab-rotate-key", others):
-            made = make_new_key(lab, settings, place)
-            with told_halfway(lab):
-                live = roll_out(lab, settings, made)
-                check_keys(lab, settings, live.endpoint, made.secret_name)
+    with (
+        open_site() as site,
+        hold_lab(lab, site, "lab-rotate-key", refuse_same_kind("lab-rotate-key")),
+    ):
+        made = make_new_key(lab, site)
+        with explain_partial_rotation(lab):
+            live = roll_out(lab, site, made)
+            check_keys(lab, site, live.endpoint)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from prefect import flow
 
-from adapters.process import interruptible
-from lab.settings import read_settings
 from lab.spec import LabName
-from tasks.teardown import locate
+from tasks.site import open_site
 from tasks.verify import verify_lab
 
 
@@ -17,6 +15,5 @@ def lab_verify(lab: LabName) -> None:
 
     Changes nothing and holds nothing. Fails with the name of each check that was missed.
     """
-    settings = read_settings()
-    with interruptible():
-        verify_lab(lab, settings, locate(settings)).raise_if_missed(lab)
+    with open_site() as site:
+        verify_lab(lab, site).raise_if_missed(lab)

@@ -1,20 +1,17 @@
-"""``lab-watch``: what changed of each live lab, told in time."""
+"""``lab-watch``: what changed of each live lab, reported in time."""
 
 from __future__ import annotations
 
 from prefect import flow, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from adapters.process import interruptible
 from lab.durations import now
-from lab.settings import read_settings
 from lab.spec import LabName
 from tasks.allow import follow_deployer, to_follow
-from tasks.hold import hold_lab, wait_for_none
-from tasks.outcome import gather
-from tasks.reap import collect_failures
+from tasks.futures import collect_failures, gather
+from tasks.hold import hold_lab, never_wait
+from tasks.site import open_site
 from tasks.survey import choose, survey
-from tasks.teardown import locate
 from tasks.watch import watch_lab
 
 
@@ -29,16 +26,11 @@ def lab_watch(lab: LabName | None = None) -> None:
 
     With ``LAB_FOLLOW_ADDRESS`` the firewall moves with the deployer, once all labs were looked at.
     """
-    settings = read_settings()
-    with interruptible():
-        place = locate(settings)
+    with open_site() as site:
         at = now()
-        seen = choose(survey(settings, place, at, deep=False), lab)
-        looks = gather(*watch_lab.map(seen, unmapped(settings), unmapped(place), unmapped(at)))
+        seen = choose(survey(site, at, deep=False), lab)
+        looks = gather(*watch_lab.map(seen, unmapped(site), unmapped(at)))
         with collect_failures("not followed", "The next watch tries again.") as failures:
-            for live in to_follow(list(zip(seen, looks, strict=True)), settings):
-                with (
-                    failures.of(live.lab),
-                    hold_lab(live.lab, settings, place, "lab-watch", wait_for_none),
-                ):
-                    follow_deployer(live, settings, place)
+            for live in to_follow(list(zip(seen, looks, strict=True)), site):
+                with failures.of(live.lab), hold_lab(live.lab, site, "lab-watch", never_wait):
+                    follow_deployer(live, site)

@@ -18,14 +18,14 @@ from lab import names
 from lab.durations import to_rfc3339
 from lab.errors import PermanentError
 from lab.leaks import find_secrets
-from lab.plan import Place
+from lab.place import Place
 from lab.record import LabRecord
 
 INVOKE = frozenset({"bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"})
 #: The condition under which a model behind an inference profile may be called.
 PROFILE_KEY = "bedrock:InferenceProfileArn"
 #: Models that Bedrock has, or had; no lab has all of them.
-_STRANGERS = (
+_OTHER_MODELS = (
     "ai21.jamba-1-5-mini-v1:0",
     "anthropic.claude-3-haiku-20240307-v1:0",
     "mistral.mistral-large-2402-v1:0",
@@ -43,10 +43,10 @@ _CREDENTIALS = frozenset(
 )
 #: What the task gets from Secrets Manager, and in no other way.
 SECRETS = ("LITELLM_MASTER_KEY", "GATEWAY_TLS_PEM")
-_MOST_TOLD = 5
+_MOST_NAMED = 5
 
 
-class What(StrEnum):
+class CheckName(StrEnum):
     """The checks, by the names under which a miss is told."""
 
     FIREWALL = "firewall"
@@ -115,11 +115,11 @@ class Posture(BaseModel):
 
 def posture_of(checks: Iterable[Check]) -> Posture:
     """``checks`` in the order of :class:`What`, however they came."""
-    order = {what.value: number for number, what in enumerate(What)}
+    order = {what.value: number for number, what in enumerate(CheckName)}
     return Posture(checks=sorted(checks, key=lambda check: order[check.name]))
 
 
-def unasked(what: What, why: str) -> Check:
+def unknown_check(what: CheckName, why: str) -> Check:
     """A check that could not be made is one that was missed: what is not known is not good."""
     return Check(name=what, wanted="an answer", found=f"none: {why}", passed=False)
 
@@ -150,15 +150,15 @@ def judge_firewall(
     wanted = [Ingress(cidr, "tcp", port, port) for cidr in sorted(cidrs)]
     extra = [rule for rule in rules if rule not in wanted]
     missing = [rule for rule in wanted if rule not in rules]
-    told = [f"also {_few(extra)}"] if extra else []
-    told += [f"not {_few(missing)}"] if missing else []
+    wrong = [f"also {_few(extra)}"] if extra else []
+    wrong += [f"not {_few(missing)}"] if missing else []
     if not groups:
-        told = ["a task in no security group"]
+        wrong = ["a task in no security group"]
     return Check(
-        name=What.FIREWALL,
+        name=CheckName.FIREWALL,
         wanted=f"{_few(wanted)}, nothing else",
-        found="; ".join(told) or f"{_few(wanted)} in {', '.join(sorted(groups))}",
-        passed=not told,
+        found="; ".join(wrong) or f"{_few(wanted)} in {', '.join(sorted(groups))}",
+        passed=not wrong,
     )
 
 
@@ -166,7 +166,7 @@ def judge_firewall(
 
 
 @dataclass(frozen=True)
-class Shown:
+class TlsHandshake:
     """What the gateway proved in a TLS handshake, or why it could not."""
 
     refused: str | None = None
@@ -196,21 +196,21 @@ class Refusal:
         return f"{self.asked}: {self.status}{form}"
 
 
-def judge_certificate(shown: Shown, name: str, end: datetime) -> Check:
+def judge_certificate(shown: TlsHandshake, name: str, end: datetime) -> Check:
     """Whether the lab's own authority vouches for ``name`` beyond ``end``."""
     wanted = f"{name} only, by the lab's authority, beyond {to_rfc3339(end)}"
     if shown.refused or shown.not_after is None:
         found = shown.refused or "no certificate"
-        return Check(name=What.CERTIFICATE, wanted=wanted, found=found, passed=False)
+        return Check(name=CheckName.CERTIFICATE, wanted=wanted, found=found, passed=False)
     return Check(
-        name=What.CERTIFICATE,
+        name=CheckName.CERTIFICATE,
         wanted=wanted,
         found=f"{', '.join(shown.names)} until {to_rfc3339(shown.not_after)}, {shown.version}",
         passed=shown.names == (name,) and shown.not_after > end,
     )
 
 
-def judge_probe(what: What, wanted: str, probe: Probe) -> Check:
+def judge_attempt(what: CheckName, wanted: str, probe: Probe) -> Check:
     """Whether the attempt failed, as it must."""
     return Check(name=what, wanted=wanted, found=probe.said, passed=probe.refused)
 
@@ -219,7 +219,7 @@ def judge_key(refusals: Sequence[Refusal]) -> Check:
     """Whether every request without the right key got 401, in OpenAI's form."""
     wrong = [str(r) for r in refusals if r.status != 401 or not r.openai_form]
     return Check(
-        name=What.KEY,
+        name=CheckName.KEY,
         wanted="401 in OpenAI's form, without a key and with a wrong one",
         found=_few(wrong) if wrong else f"401 to each of {len(refusals)} requests",
         passed=bool(refusals) and not wrong,
@@ -230,7 +230,7 @@ def judge_gateway_models(refusals: Sequence[Refusal]) -> Check:
     """Whether the gateway refused each model that the lab does not have, though it had the key."""
     wrong = [r for r in refusals if r.status not in {400, 403, 404} or not r.openai_form]
     return Check(
-        name=What.GATEWAY_MODELS,
+        name=CheckName.GATEWAY_MODELS,
         wanted="400, 403 or 404 in OpenAI's form, with the key",
         found=_few(wrong or refusals),
         passed=bool(refusals) and not wrong,
@@ -296,7 +296,7 @@ def rights_of(record: LabRecord, place: Place) -> Rights:
 def unlisted_model(record: LabRecord) -> str:
     """The ID of a model that Bedrock has and the lab has not."""
     listed = {model.model_id for model in record.served.values()}
-    return next(model for model in _STRANGERS if model not in listed)
+    return next(model for model in _OTHER_MODELS if model not in listed)
 
 
 def questions_of(record: LabRecord, place: Place) -> list[Question]:
@@ -310,8 +310,8 @@ def questions_of(record: LabRecord, place: Place) -> list[Question]:
         asked += [Question(arn, allowed=True, profile=one) for one in sorted(profiles)]
         if arn not in rights.direct:
             asked.append(Question(arn, allowed=False))
-    stranger = f"arn:{place.partition}:bedrock:{place.region}::foundation-model/"
-    return [*asked, Question(stranger + unlisted_model(record), allowed=False)]
+    other = f"arn:{place.partition}:bedrock:{place.region}::foundation-model/"
+    return [*asked, Question(other + unlisted_model(record), allowed=False)]
 
 
 def judge_iam_models(answers: Mapping[Question, Mapping[str, str]]) -> Check:
@@ -325,16 +325,16 @@ def judge_iam_models(answers: Mapping[Question, Mapping[str, str]]) -> Check:
         for action, said in sorted(decisions.items())
         if (said == "allowed") != question.allowed
     ]
-    unasked_of = [str(q) for q, decisions in answers.items() if decisions.keys() != INVOKE]
-    if unasked_of:
-        wrong.append(f"no answer for {_few(unasked_of)}")
+    without_answer = [str(q) for q, decisions in answers.items() if decisions.keys() != INVOKE]
+    if without_answer:
+        wrong.append(f"no answer for {_few(without_answer)}")
     refused = [q for q in answers if not q.allowed]
     count = len(answers) - len(refused)
-    told = [f"{question}: {answers[question].get(min(INVOKE))}" for question in refused]
+    denied = [f"{question}: {answers[question].get(min(INVOKE))}" for question in refused]
     return Check(
-        name=What.IAM_MODELS,
+        name=CheckName.IAM_MODELS,
         wanted=f"{_few(refused)} denied, {count} of the lab allowed",
-        found=_few(wrong) if wrong else f"{_few(told)}; {count} of the lab: allowed",
+        found=_few(wrong) if wrong else f"{_few(denied)}; {count} of the lab: allowed",
         passed=bool(refused) and count > 0 and not wrong,
     )
 
@@ -353,7 +353,7 @@ def judge_role(role: RoleFacts, rights: Rights, boundary: str) -> Check:
     if not role.policies:
         wrong.append("no policy")
     return Check(
-        name=What.ROLE,
+        name=CheckName.ROLE,
         wanted=f"only {' and '.join(sorted(_last(a) for a in INVOKE))} of the lab's models"
         + (f", within {_last(boundary)}" if boundary else ""),
         found=_few(wrong) if wrong else f"{', '.join(sorted(role.policies))}: nothing else",
@@ -431,7 +431,7 @@ def judge_definition(task: TaskFacts, known: Mapping[str, str]) -> Check:
         if ":secretsmanager:" not in given.get(name, "")
     ]
     return Check(
-        name=What.DEFINITION,
+        name=CheckName.DEFINITION,
         wanted="no key; secrets by reference to Secrets Manager",
         found=_few(wrong)
         if wrong
@@ -451,11 +451,13 @@ def judge_environment(task: TaskFacts, known: Mapping[str, str]) -> Check:
         for name, value in sorted(variables.items())
         for kind in find_secrets(f"{name}={value}".encode(), known)
     ]
-    told = f"{', '.join(sorted(variables)) or 'no variable'}; {len(task.overrides)} overridden"
+    names_found = (
+        f"{', '.join(sorted(variables)) or 'no variable'}; {len(task.overrides)} overridden"
+    )
     return Check(
-        name=What.ENVIRONMENT,
+        name=CheckName.ENVIRONMENT,
         wanted="no key and no credentials of AWS's",
-        found=_few(wrong) if wrong else told,
+        found=_few(wrong) if wrong else names_found,
         passed=not wrong,
     )
 
@@ -468,7 +470,7 @@ class Searched:
     findings: tuple[str, ...] = ()
 
 
-def judge_searched(what: What, searched: Searched) -> Check:
+def judge_searched(what: CheckName, searched: Searched) -> Check:
     """Whether nothing was found."""
     return Check(
         name=what,
@@ -498,7 +500,7 @@ def judge_hardening(task: TaskFacts) -> Check:
         wrong.append("commands may be run in the task")
     users = ", ".join(sorted({container.user for container in task.containers}))
     return Check(
-        name=What.HARDENING,
+        name=CheckName.HARDENING,
         wanted="not root, root file system read-only, no capability, no way in",
         found=_few(wrong) if wrong else f"user {users}, read-only, no capability, no way in",
         passed=bool(task.containers) and not wrong,
@@ -507,16 +509,16 @@ def judge_hardening(task: TaskFacts) -> Check:
 
 def judge_capacity(wanted: str, found: str | None) -> Check:
     """Whether the task runs on the capacity that was asked for."""
-    told = found or "none"
-    return Check(name=What.CAPACITY, wanted=wanted, found=told, passed=found == wanted)
+    named = found or "none"
+    return Check(name=CheckName.CAPACITY, wanted=wanted, found=named, passed=found == wanted)
 
 
 def judge_digest(pushed: str | None, running: str | None, held: str | None) -> Check:
     """Whether what was pushed is what runs, and what the registry holds under the tag."""
-    told = {"runs": running, "in the registry": held}
-    wrong = [f"{where} {digest or 'none'}" for where, digest in told.items() if digest != pushed]
+    named = {"runs": running, "in the registry": held}
+    wrong = [f"{where} {digest or 'none'}" for where, digest in named.items() if digest != pushed]
     return Check(
-        name=What.DIGEST,
+        name=CheckName.DIGEST,
         wanted=f"{pushed or 'a digest on record: bring the lab up again'}, as pushed",
         found="; ".join(wrong) if wrong else f"{running}, running and in the registry",
         passed=pushed is not None and not wrong,
@@ -526,7 +528,7 @@ def judge_digest(pushed: str | None, running: str | None, held: str | None) -> C
 def judge_retention(days: int | None) -> Check:
     """Whether the log goes away by itself, though nobody destroys it."""
     found = f"{days} days" if days else "for ever"
-    return Check(name=What.RETENTION, wanted="an end", found=found, passed=bool(days))
+    return Check(name=CheckName.RETENTION, wanted="an end", found=found, passed=bool(days))
 
 
 def judge_tags(record: LabRecord, tags: Mapping[str, Mapping[str, str]]) -> Check:
@@ -552,10 +554,10 @@ def judge_tags(record: LabRecord, tags: Mapping[str, Mapping[str, str]]) -> Chec
             for name, value in expected.items()
             if its.get(name) != value
         ]
-    told = ", ".join(f"{name}={value}" for name, value in wanted.items())
+    tagged = ", ".join(f"{name}={value}" for name, value in wanted.items())
     return Check(
-        name=What.TAGS,
-        wanted=f"{told}; on the cluster the end",
+        name=CheckName.TAGS,
+        wanted=f"{tagged}; on the cluster the end",
         found=_few(wrong) if wrong else f"so on {', '.join(tags)}",
         passed=bool(tags) and not wrong,
     )
@@ -563,9 +565,9 @@ def judge_tags(record: LabRecord, tags: Mapping[str, Mapping[str, str]]) -> Chec
 
 def _few(things: Iterable[object]) -> str:
     """``things`` in words, but for those that would be too many to read."""
-    told = [str(thing) for thing in things]
-    more = len(told) - _MOST_TOLD
-    return ", ".join(told[:_MOST_TOLD]) + (f" and {more} more" if more > 0 else "")
+    shown = [str(thing) for thing in things]
+    more = len(shown) - _MOST_NAMED
+    return ", ".join(shown[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _list(value: Any) -> list[str]:

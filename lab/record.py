@@ -18,6 +18,7 @@ from lab.certificate import Trust
 from lab.durations import format_duration, to_rfc3339
 from lab.errors import InvalidInputError
 from lab.fargate import Architecture, Capacity
+from lab.image.plan import PinnedImage
 from lab.spec import OnFailure
 
 RECORD_VERSION = 1
@@ -63,8 +64,8 @@ class LabRecord(BaseModel):
     model_ends: dict[str, datetime] = Field(default_factory=dict)
     #: What stands behind each alias: what the task role may call.
     served: dict[str, ServedModel] = Field(default_factory=dict)
-    #: The image that was last rolled out, ``repository:tag@digest``.
-    image: str | None = None
+    #: The image that was last rolled out, written as ``repository:tag@digest``.
+    image: PinnedImage | None = None
     cidrs: list[str] = Field(default_factory=list)
     #: The one of ``cidrs`` that is there because it was the deployer's: it may be moved.
     deployer: str | None = None
@@ -143,16 +144,6 @@ class LabRecord(BaseModel):
         return self.model_copy(
             update={"cidrs": cidrs, "deployer": address, "deployer_given": address in given}
         )
-
-    @property
-    def image_tag(self) -> str:
-        """The tag of the image that was last rolled out; empty where none was."""
-        return (self.image or "").partition("@")[0].rpartition(":")[2]
-
-    @property
-    def image_digest(self) -> str | None:
-        """The digest of the image that was last rolled out."""
-        return (self.image or "").partition("@")[2] or None
 
     def with_new_key(self) -> LabRecord:
         """The record of a lab whose key is another from the next apply on."""

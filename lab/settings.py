@@ -187,8 +187,8 @@ def read_settings() -> Settings:
             "Lists and mappings are written as JSON, such as LAB_NOTICES='[30,5]'.",
         ) from error
     except ValidationError as error:
-        told = (line.partition(":") for line in describe_validation(error))
+        refused = (line.partition(":") for line in describe_validation(error))
         raise InvalidInputError(
-            "; ".join(f"LAB_{field.upper()}:{said}" for field, _, said in told),
+            "; ".join(f"LAB_{field.upper()}:{said}" for field, _, said in refused),
             "Correct the variable in the deployment's job variables or your environment.",
         ) from error

@@ -24,7 +24,7 @@ MAX_TTL = timedelta(hours=24)
 _T = TypeVar("_T")
 
 
-def _told(check: Callable[[_T], object]) -> Callable[[_T], _T]:
+def _as_value_error(check: Callable[[_T], object]) -> Callable[[_T], _T]:
     """Let pydantic report a LabError's words."""
 
     def validate(value: _T) -> _T:
@@ -63,7 +63,7 @@ LabName = Annotated[
         ),
         json_schema_extra={"pattern": LAB_NAME_PATTERN, "maxLength": LAB_NAME_MAX},
     ),
-    AfterValidator(_told(check_lab_name)),
+    AfterValidator(_as_value_error(check_lab_name)),
 ]
 
 
@@ -73,12 +73,12 @@ Ttl = Annotated[
         description="The lab is destroyed after this time: 1m to 24h, as in '45m' or '1h30m'.",
         json_schema_extra={"pattern": DURATION_PATTERN},
     ),
-    AfterValidator(_told(_check_ttl)),
+    AfterValidator(_as_value_error(_check_ttl)),
 ]
 
 
 def _host_cidrs(addresses: list[str]) -> list[str]:
-    return sorted({host_cidr(_told(host_cidr)(address)) for address in addresses})
+    return sorted({host_cidr(_as_value_error(host_cidr)(address)) for address in addresses})
 
 
 Hosts = Annotated[
@@ -124,7 +124,7 @@ class LabSpec(BaseModel):
     models: Annotated[
         list[str] | None,
         Field(description="Aliases of config/models.yaml. None: those enabled there."),
-        AfterValidator(lambda v: v if v is None else _told(_check_models)(v)),
+        AfterValidator(lambda v: v if v is None else _as_value_error(_check_models)(v)),
     ] = None
     on_retired: Annotated[
         OnRetired,
@@ -167,7 +167,7 @@ class LabSpec(BaseModel):
             description="Public IPv4 hosts that may reach the gateway. None: the deployer's own.",
             max_length=MAX_HOSTS,
         ),
-        AfterValidator(lambda v: v if v is None else [_told(host_cidr)(a) for a in v]),
+        AfterValidator(lambda v: v if v is None else [_as_value_error(host_cidr)(a) for a in v]),
     ] = None
     on_failure: Annotated[
         OnFailure,

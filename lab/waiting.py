@@ -32,7 +32,7 @@ def wait_for(
     half from ``first_pause`` to ``longest_pause`` seconds; ``log`` hears every ten seconds that
     the wait goes on. Raises DeadlineError after ``deadline`` seconds.
     """
-    started = told = clock()
+    started = logged = clock()
     pause = first_pause
     while True:
         value = check()
@@ -44,8 +44,8 @@ def wait_for(
                 f"{what} did not come within {format_duration(deadline)}",
                 "Look at the messages above; run the command again to go on from here.",
             )
-        if clock() - told >= 10:
+        if clock() - logged >= 10:
             log(f"waiting for {what} ({format_duration(waited)})")
-            told = clock()
+            logged = clock()
         sleep(min(pause, max(0.0, deadline - waited)))
         pause = min(pause * 1.5, longest_pause)

@@ -117,12 +117,12 @@ def _begin(connection: socket.socket) -> int | None:
     what = {"environment": dict(os.environ), "folder": str(Path.cwd())}
     try:
         send(connection, what, (0, 1, 2))
-        told, _ = receive(connection)
+        answer, _ = receive(connection)
     except (OSError, EOFError, ValueError):
         # Its end of the connection is closed only if it made no process, or kills it.
         return None
     connection.settimeout(None)
-    pid = told.get("pid")
+    pid = answer.get("pid")
     return int(pid) if pid else None
 
 

@@ -9,52 +9,48 @@ from collections.abc import Collection
 
 from prefect.events import emit_event
 
-from lab import names
 from lab.errors import PermanentError
-from lab.plan import Place
-from lab.settings import Settings
-from tasks.lifetime import change_record, known_record
+from lab.live import LabSeen, LabState, LiveLab
 from tasks.provision import apply_firewall
-from tasks.publish import LiveLab, publish_live
-from tasks.site import open_cloud
+from tasks.publish import publish_live
+from tasks.records import change_record, require_record
+from tasks.site import Site
 from tasks.stage import run_log, stage
-from tasks.survey import LabSeen, LabState
 
 
 @stage("allow", run_name="allow-{lab}")
 def change_allowed(
-    lab: str, settings: Settings, place: Place, add: Collection[str], remove: Collection[str]
+    lab: str, site: Site, add: Collection[str], remove: Collection[str]
 ) -> list[str]:
     """On return the lab's firewall and record let in ``add`` and not ``remove``; all it lets in.
 
     Already so is success. Raises PermanentError for a lab that is not up and InvalidInputError for
     a firewall that would be open to nobody or too many, both before anything is touched.
     """
-    check_is_up(lab, settings, place)
+    check_is_up(lab, site)
     # The record first: should the run die in between, the next one that comes here shuts out whom
     # this one was to shut out.
-    record = change_record(lab, settings, place, lambda known: known.allowing(add, remove))
-    apply_firewall(record, settings, place)
+    record = change_record(lab, site, lambda known: known.allowing(add, remove))
+    apply_firewall(record, site)
     run_log()(f"the firewall of lab {lab} is open to {', '.join(record.cidrs)}")
     return record.cidrs
 
 
-def check_is_up(lab: str, settings: Settings, place: Place) -> None:
+def check_is_up(lab: str, site: Site) -> None:
     """Raise PermanentError unless the lab is known and has all that a lab has."""
-    known_record(lab, settings, place)
-    name = names.resource_name(lab)
-    if open_cloud(settings).service(name, name) is None:
+    require_record(lab, site)
+    if site.service(lab).describe() is None:
         raise PermanentError(f"lab {lab} has not come up yet", "Bring it up with lab-up.")
 
 
-def to_follow(looks: list[tuple[LabSeen, LiveLab | None]], settings: Settings) -> list[LiveLab]:
+def to_follow(looks: list[tuple[LabSeen, LiveLab | None]], site: Site) -> list[LiveLab]:
     """The labs whose firewall has to move with the deployer, where that is wished for.
 
     A lab that another run holds is left for the next time, and so is one whose end has come.
     """
     found = []
     for seen, live in looks:
-        if not settings.follow_address or live is None or not live.has_lost_deployer:
+        if not site.settings.follow_address or live is None or not live.has_lost_deployer:
             continue
         if seen.held_by:
             run_log()(f"the firewall of {seen.lab} is left for the next time: {seen.held_by}")
@@ -64,21 +60,21 @@ def to_follow(looks: list[tuple[LabSeen, LiveLab | None]], settings: Settings) -
 
 
 @stage("follow deployer", run_name="follow-deployer-{live.lab}")
-def follow_deployer(live: LiveLab, settings: Settings, place: Place) -> bool:
+def follow_deployer(live: LiveLab, site: Site) -> bool:
     """On return the lab lets the deployer in at its present address, no longer at its former one.
 
     False, and nothing is done, if the lab does not follow its deployer any more, or is there
     already. Addresses that somebody gave stay. For a run that holds the lab.
     """
     lab, address = live.lab, live.deployer
-    known = known_record(lab, settings, place)
+    known = require_record(lab, site)
     if address is None or known.deployer in {None, address}:
         return False
-    check_is_up(lab, settings, place)
+    check_is_up(lab, site)
     wanted = known.following(address)
-    apply_firewall(wanted, settings, place)
+    apply_firewall(wanted, site)
     # The record last: until it names the new address, the next watch does all of this again.
-    change_record(lab, settings, place, lambda record: record.following(address))
+    change_record(lab, site, lambda record: record.following(address))
     shut_out = sorted({*known.cidrs} - {*wanted.cidrs})
     run_log()(f"lab {lab} lets the deployer in at {address}, not at {known.deployer} any more")
     publish_live(

@@ -5,14 +5,12 @@ from __future__ import annotations
 from lab import names
 from lab.certificate import Certificate, renewed
 from lab.durations import now
-from lab.plan import Place
-from lab.settings import Settings
-from tasks.lifetime import change_record, known_record
-from tasks.site import open_cloud
+from tasks.records import change_record, require_record
+from tasks.site import Site
 from tasks.stage import run_log
 
 
-def certify(lab: str, settings: Settings, place: Place) -> Certificate:
+def certify(lab: str, site: Site) -> Certificate:
     """The certificate that the lab is to have from now on, for a run that holds the lab.
 
     On return the lab's record says whom callers are to trust. What is returned must reach Secrets
@@ -20,20 +18,19 @@ def certify(lab: str, settings: Settings, place: Place) -> Certificate:
     and another call makes another certificate. Never to be logged or stored.
     """
     log = run_log()
-    cloud = open_cloud(settings)
-    record = known_record(lab, settings, place)
+    record = require_record(lab, site)
     for secret in (names.key_secret(lab), names.tls_secret(lab)):
-        if cloud.keep_secret(secret):
+        if site.secrets.restore(secret):
             log(f"the secret {secret} was to be deleted, and is kept")
     certificate = renewed(
-        cloud.find_secret(names.tls_secret(lab)),
+        site.secrets.read(names.tls_secret(lab)),
         record.trust,
         names.tls_name(lab),
         at=now(),
-        until=record.created_at + settings.longest_life + settings.stop_grace,
+        until=record.created_at + site.settings.longest_life + site.settings.stop_grace,
     )
     if certificate.trust != record.trust:
         log(f"a new certificate for {names.tls_name(lab)}")
         changes = {"trust": certificate.trust}
-        change_record(lab, settings, place, lambda known: known.model_copy(update=changes))
+        change_record(lab, site, lambda known: known.model_copy(update=changes))
     return certificate

@@ -8,13 +8,11 @@ from contextlib import ExitStack, contextmanager
 
 from prefect.runtime import flow_run
 
-from adapters.aws import lease
-from adapters.aws.lease import Holder
+from adapters.aws.bucket import StateBucket
+from adapters.aws.lease import Holder, hold_lease
 from adapters.process import interrupt_children
 from lab.durations import now, to_rfc3339
-from lab.plan import Place
-from lab.settings import Settings
-from tasks.site import open_cloud
+from tasks.site import Site
 from tasks.stage import run_log, timed
 
 #: How long a run waits for another to be done with its lab, in seconds.
@@ -22,40 +20,38 @@ PATIENCE = 1800.0
 _MAKING = {"lab-up", "lab-rebuild"}
 
 
-def wait_for_all(_: Holder) -> float:
-    """Wait for whoever holds the lab: what must happen, happens after them."""
+def always_wait(_: Holder) -> float:
+    """Wait for any run that holds the lab: what must happen, happens after it."""
     return PATIENCE
 
 
-def wait_for_others(doing: str) -> Callable[[Holder], float]:
+def refuse_same_kind(doing: str) -> Callable[[Holder], float]:
     """Wait for runs that do something else; be refused by a living one that does the same."""
     return lambda holder: 0.0 if holder.doing == doing else PATIENCE
 
 
-def wait_for_none(_: Holder) -> float:
-    """Be refused by whoever holds the lab and is alive."""
+def never_wait(_: Holder) -> float:
+    """Be refused by any living run that holds the lab."""
     return 0.0
 
 
 @contextmanager
 def hold_lab(
     lab: str,
-    settings: Settings,
-    place: Place,
+    site: Site,
     doing: str,
-    patience: Callable[[Holder], float] = wait_for_all,
+    patience: Callable[[Holder], float] = always_wait,
 ) -> Iterator[None]:
     """Hold ``lab`` within the block; LabHeldError names the run that holds it instead.
 
     Should the lease be lost, what the run has started is interrupted.
     """
     log = run_log()
-    cloud = open_cloud(settings)
     if doing in _MAKING:
         with timed("hold lab"):
-            if cloud.ensure_state_bucket(place.bucket):
-                log(f"made the state bucket {place.bucket}")
-    elif not cloud.has_bucket(place.bucket):
+            if site.bucket.ensure():
+                log(f"made the state bucket {site.bucket.name}")
+    elif not site.bucket.exists():
         # Nothing was ever brought up here, and a run that takes away should leave nothing either.
         yield
         return
@@ -65,9 +61,8 @@ def hold_lab(
         host=socket.gethostname(),
         since=to_rfc3339(now()),
     )
-    hold = lease.hold_lab(
-        cloud.in_a_hurry(),
-        place.bucket,
+    lease = hold_lease(
+        StateBucket(site.cloud.with_short_timeouts(), site.bucket.name),
         lab,
         holder,
         patience=patience,
@@ -76,5 +71,5 @@ def hold_lab(
     )
     with ExitStack() as held:
         with timed("hold lab"):
-            held.enter_context(hold)
+            held.enter_context(lease)
         yield

@@ -12,18 +12,19 @@ from contextlib import redirect_stdout
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import Any
 
+from prefect.futures import PrefectFuture
+from prefect_docker.deployments import steps
 from pydantic import BaseModel, ConfigDict, Field
 from requests.exceptions import RequestException
 
-from adapters.image import engine as docker
+from adapters.image import engine
 from adapters.image.audit import audit
 from adapters.image.base_image import PUBLIC_PYTHON, ensure_base_image, read_contents
 from adapters.image.wheel_check import check_wheels, load_wheel_rules
 from adapters.image.wheels import LockedRequirement, fetch_wheels, read_lock, releases, sha256_of
 from adapters.process import raise_if_interrupted
-from lab import names
 from lab.durations import format_duration
 from lab.errors import (
     DeadlineError,
@@ -32,27 +33,23 @@ from lab.errors import (
     PermanentError,
     TransientError,
 )
-from lab.image import recipe
+from lab.files import write_atomic
+from lab.image import recipe, sbom
 from lab.image.advisories import load_advisories
 from lab.image.contents import WheelFile, describe_sbom, image_of_sbom
-from lab.lazily import Lazily
+from lab.image.plan import ImagePlan, PushedImage
 from lab.models.render import litellm_config
-from lab.plan import Checked, ImagePlan
-from lab.report.model import ImageScan, write_whole
-from lab.settings import ADVISORIES_PATH, WHEEL_RULES_PATH, Settings
-from tasks.site import open_cloud
+from lab.plan import PreflightResult
+from lab.report.model import ImageScan
+from lab.settings import ADVISORIES_PATH, WHEEL_RULES_PATH
+from tasks.draft import note_in_report
+from tasks.futures import Chain
+from tasks.site import Site
 from tasks.stage import run_log, stage
-
-if TYPE_CHECKING:
-    from prefect_docker.deployments import steps
-
-    from lab.image import sbom
-else:
-    steps, sbom = Lazily("prefect_docker.deployments.steps"), Lazily("lab.image.sbom")
 
 
 @stage("plan image", run_name="plan-image")
-def plan_image(settings: Settings, checked: Checked) -> ImagePlan:
+def plan_image(site: Site, checked: PreflightResult) -> ImagePlan:
     """Name the image that the models need, and look whether the registry holds it already.
 
     On return the base image is on this machine. Raises PermanentError for a release that the
@@ -62,9 +59,9 @@ def plan_image(settings: Settings, checked: Checked) -> ImagePlan:
     advisories = load_advisories(ADVISORIES_PATH)
     advisories.check(advisories.find(releases(entries)), date.today())
     base = ensure_base_image(
-        docker.connect(),
+        engine.connect(),
         checked.architecture,
-        public_reference=PUBLIC_PYTHON if settings.public_base_image else None,
+        public_reference=PUBLIC_PYTHON if site.settings.public_base_image else None,
         log=run_log(),
     )
     config = litellm_config(checked.models)
@@ -75,12 +72,12 @@ def plan_image(settings: Settings, checked: Checked) -> ImagePlan:
         config_text=config,
     )
     return ImagePlan(
-        repository=checked.place.repository,
+        repository=site.place.repository,
         tag=tag,
         base_reference=base.reference,
         base_source=base.source,
         config=config,
-        pushed_digest=open_cloud(settings).image_digest(names.repository_name(), tag),
+        pushed_digest=site.registry.digest(tag),
     )
 
 
@@ -94,7 +91,7 @@ class Scanned(BaseModel):
 
 
 @stage("scan image", run_name="scan-image-{image.tag}")
-def scan_image(lab: str, settings: Settings, checked: Checked, image: ImagePlan) -> Scanned:
+def scan_image(lab: str, site: Site, checked: PreflightResult, image: ImagePlan) -> Scanned:
     """On return this project knows nothing against what the image is made of.
 
     Its bill of materials lies beside the lab's report. Raises PermanentError for a release that the
@@ -112,29 +109,29 @@ def scan_image(lab: str, settings: Settings, checked: Checked, image: ImagePlan)
         f" ({(date.today() - advisories.as_of).days} days old)"
     )
     wheels: list[Path] | None = None
-    path = settings.lab_home(lab) / recipe.SBOM_NAME
+    path = site.settings.lab_home(lab) / recipe.SBOM_NAME
     bill = _bill_of(image, path)
     if image.pushed_digest:
         try:
-            wheels = None if bill else _fetch(settings, checked)
+            wheels = None if bill else _fetch(site, checked)
         except InterruptedWorkError:
             raise
         except LabError as error:
             log(f"no bill of materials here, but the image has one: {error.message}")
     else:
         rules = load_wheel_rules(WHEEL_RULES_PATH)
-        wheels = _fetch(settings, checked)
+        wheels = _fetch(site, checked)
         check_wheels(wheels, rules, log)
     scan = ImageScan(advisories_of=advisories.as_of, notes=notes)
     if wheels is not None:
         bill = _make_sbom(image, entries, wheels)
-        write_whole(path, bill)
+        write_atomic(path, bill)
     if bill is None:
         path.unlink(missing_ok=True)
         return Scanned(scan=scan, sbom_text=None)
-    told = describe_sbom(bill)
-    log(f"{path}: {told.python_packages} wheels, {told.debian_packages} Debian packages")
-    return Scanned(scan=scan.model_copy(update={"sbom": told}), sbom_text=bill)
+    listed = describe_sbom(bill)
+    log(f"{path}: {listed.python_packages} wheels, {listed.debian_packages} Debian packages")
+    return Scanned(scan=scan.model_copy(update={"sbom": listed}), sbom_text=bill)
 
 
 class Audited(BaseModel):
@@ -147,7 +144,7 @@ class Audited(BaseModel):
 
 
 @stage("audit image", run_name="audit-image-{image.tag}")
-def audit_image(checked: Checked, image: ImagePlan) -> Audited:
+def audit_image(checked: PreflightResult, image: ImagePlan) -> Audited:
     """On return no public source that answers knows a fault of a release in the image.
 
     Raises PermanentError for a fault that is not excepted: such an image may have been built here,
@@ -176,13 +173,13 @@ def _bill_of(image: ImagePlan, path: Path) -> str | None:
     return text if image_of_sbom(text) == image.tag else None
 
 
-def _fetch(settings: Settings, checked: Checked) -> list[Path]:
-    cache = settings.home / "wheels"
+def _fetch(site: Site, checked: PreflightResult) -> list[Path]:
+    cache = site.settings.home / "wheels"
     return fetch_wheels(recipe.GATEWAY.lock, checked.architecture, cache, run_log())
 
 
 def _make_sbom(image: ImagePlan, entries: list[LockedRequirement], wheels: list[Path]) -> str:
-    base = read_contents(docker.connect(), image.base_reference)
+    base = read_contents(engine.connect(), image.base_reference)
     installed = [
         WheelFile(entry.name, str(entry.version), wheel.name, sha256_of(wheel))
         for entry, wheel in zip(entries, wheels, strict=True)
@@ -193,7 +190,7 @@ def _make_sbom(image: ImagePlan, entries: list[LockedRequirement], wheels: list[
 
 
 @stage("build image", run_name="build-image-{image.tag}")
-def build_image(settings: Settings, checked: Checked, image: ImagePlan, scanned: Scanned) -> bool:
+def build_image(site: Site, checked: PreflightResult, image: ImagePlan, scanned: Scanned) -> bool:
     """On return the engine or the registry holds the image; True if it was built for that."""
     log = run_log()
     if image.pushed_digest:
@@ -203,14 +200,14 @@ def build_image(settings: Settings, checked: Checked, image: ImagePlan, scanned:
     labels = {
         "gateway-lab.base": image.base_source,
         "gateway-lab.inputs": image.tag,
-        "gateway-lab.image.sbom": f"sha256:{listed.sha256}" if listed else "",
+        "gateway-lab.sbom": f"sha256:{listed.sha256}" if listed else "",
     }
-    if docker.has_image(docker.connect(), image.reference, labels):
+    if engine.has_image(engine.connect(), image.reference, labels):
         log(f"{image.reference} is on this machine: nothing to build")
         return False
-    wheels = _fetch(settings, checked)
-    settings.home.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="context-", dir=settings.home) as folder:
+    wheels = _fetch(site, checked)
+    site.settings.home.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="context-", dir=site.settings.home) as folder:
         context = recipe.prepare_context(
             recipe.GATEWAY,
             Path(folder) / "gateway",
@@ -224,7 +221,7 @@ def build_image(settings: Settings, checked: Checked, image: ImagePlan, scanned:
             architecture=checked.architecture,
             labels=labels,
         )
-        output = _LineLog(log, settings.build_deadline.total_seconds())
+        output = _LineLog(log, site.settings.build_deadline.total_seconds())
         try:
             with redirect_stdout(output):
                 steps.build_docker_image(
@@ -240,22 +237,36 @@ def build_image(settings: Settings, checked: Checked, image: ImagePlan, scanned:
 
 
 @stage("push image", run_name="push-image-{image.tag}")
-def push_image(settings: Settings, image: ImagePlan) -> str:
-    """On return the registry holds the image; its digest. An image that is there is not pushed.
+def push_image(
+    site: Site, image: ImagePlan, scanned: Scanned, audited: Audited, built: bool
+) -> PushedImage:
+    """On return the registry holds the image, which is returned with its digest.
 
-    Raises PermanentError if the registry holds another image than the one that was built here.
+    An image that is there is not pushed. Raises PermanentError if the registry holds another image
+    than the one that was built here.
     """
-    log = run_log()
+    digest = image.pushed_digest or _push(site, image)
+    pushed = PushedImage.of(image, digest)
     if image.pushed_digest:
-        log(f"{image.reference} is in the registry: nothing to push")
-        return image.pushed_digest
-    cloud = open_cloud(settings)
-    engine = docker.connect()
-    docker.push(engine, image.reference, cloud.registry_login(), log)
-    held = cloud.held_image(names.repository_name(), image.tag)
+        run_log()(f"{image.reference} is in the registry: nothing to push")
+    notes = [*scanned.scan.notes, *audited.notes]
+    note_in_report(
+        image=pushed,
+        image_built=built,
+        base_image=f"{image.base_source}: {image.base_reference}",
+        scan=scanned.scan.model_copy(update={"audited_by": audited.by, "notes": notes}),
+    )
+    return pushed
+
+
+def _push(site: Site, image: ImagePlan) -> str:
+    """Push what the engine has under the image's tag; the digest that the registry then holds."""
+    log, docker = run_log(), engine.connect()
+    engine.push(docker, image.reference, site.registry.login(), log)
+    held = site.registry.held_image(image.tag)
     if held is None:
         raise TransientError(f"the registry does not know {image.reference} after the push")
-    built = docker.image_id(engine, image.reference)
+    built = engine.image_id(docker, image.reference)
     if built not in (held.configuration, held.digest):
         raise PermanentError(
             f"the registry holds another image as {image.reference} than was built: built was"
@@ -265,6 +276,23 @@ def push_image(settings: Settings, image: ImagePlan) -> str:
         )
     log(f"{image.reference} is {held.digest}: what was built here, {built}")
     return held.digest
+
+
+def submit_image(
+    lab: str,
+    site: Site,
+    checked: PreflightResult,
+    image: ImagePlan,
+    after: PrefectFuture[Any],
+) -> Chain[PushedImage]:
+    """Scan, audit, build and push, each as soon as it can; the push waits for ``after`` too."""
+    scanned = scan_image.submit(lab, site, checked, image)
+    audited = audit_image.submit(checked, image)
+    built = build_image.submit(site, checked, image, scanned, return_state=False)
+    pushed = push_image.submit(
+        site, image, scanned, audited, built, wait_for=[after], return_state=False
+    )
+    return Chain(pushed, [after, scanned, audited, built])
 
 
 class _LineLog(io.TextIOBase):

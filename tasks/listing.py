@@ -6,17 +6,17 @@ from datetime import datetime
 
 from lab import names
 from lab.durations import format_duration, to_rfc3339
+from lab.live import LabSeen
 from lab.report.cost import load_prices
-from lab.settings import Settings
 from tasks.publish import publish_labs
+from tasks.site import Site
 from tasks.stage import stage
-from tasks.survey import LabSeen
 
 
 @stage("list labs", run_name="list-labs")
-def list_labs(seen: list[LabSeen], settings: Settings, at: datetime) -> list[dict[str, str]]:
+def list_labs(seen: list[LabSeen], site: Site, at: datetime) -> list[dict[str, str]]:
     """Publish and return one row a lab."""
-    prices = load_prices(settings.prices_path)
+    prices = load_prices(site.settings.prices_path)
     rows = []
     for lab in seen:
         row = {"lab": lab.lab, "state": lab.state.value, "held by": lab.held_by or "-"}

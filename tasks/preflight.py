@@ -3,73 +3,53 @@
 from __future__ import annotations
 
 from adapters.aws import bedrock
-from adapters.image import engine as docker
+from adapters.image import engine
 from adapters.image.base_image import check_architecture
 from adapters.public_address import find_address
 from adapters.terraform import terraform_version
 from lab.addresses import host_cidr
 from lab.durations import now
-from lab.errors import PermanentError
 from lab.models.catalog import Catalog, load_catalog
-from lab.models.lifecycle import Settled, Terms, settle
-from lab.plan import Checked, Place
+from lab.models.lifecycle import ModelPolicy, ModelSelection, select_models
+from lab.plan import PreflightResult
 from lab.settings import Settings
 from lab.spec import LabSpec
-from tasks.site import open_cloud
+from tasks.draft import note_in_report
+from tasks.site import Site
 from tasks.stage import run_log, stage
 
 
 @stage("preflight", run_name="preflight-{spec.lab}")
-def preflight(spec: LabSpec, settings: Settings) -> Checked:
+def preflight(spec: LabSpec, site: Site) -> PreflightResult:
     """Settle what ``spec`` means here, or raise a LabError that says what must change."""
-    log = run_log()
+    log, settings = run_log(), site.settings
     catalog = load_catalog(settings.catalog_path)
     wanted = catalog.choose(spec.models)
     version = terraform_version()
     log(f"Terraform {'.'.join(map(str, version))}")
-    check_architecture(docker.connect(), settings.architecture)
-    place = find_place(settings)
-    log(f"account {place.account}, region {place.region}, {len(wanted)} models")
+    check_architecture(engine.connect(), settings.architecture)
+    log(f"account {site.place.account}, region {site.place.region}, {len(wanted)} models")
     cidrs, deployer = _allowed(spec, settings)
     log(f"the firewall will be open to {', '.join(cidrs)}")
-    settled = settle_models(spec, settings, catalog)
-    subscribe(spec, settings, settled)
-    for note in settled.notes:
-        log(f"{note.alias} ({note.model_id or 'not served'}): {note.told}: {note.why}")
-    return Checked(
-        place=place,
-        models=settled.models,
-        model_notes=settled.notes,
-        model_ends=settled.ends,
+    selection = choose_models(spec, site, catalog)
+    subscribe(spec, site, selection)
+    for one in selection.notes:
+        log(f"{one.alias} ({one.model_id or 'not served'}): {one.action}: {one.why}")
+    note_in_report(model_notes=selection.notes)
+    return PreflightResult(
+        models=selection.models,
+        model_notes=selection.notes,
+        model_ends=selection.ends,
         cidrs=cidrs,
         deployer=deployer,
         architecture=settings.architecture,
     )
 
 
-def find_place(settings: Settings) -> Place:
-    """The account and region of ``settings``; PermanentError if they may not be used."""
-    cloud = open_cloud(settings)
-    cloud.check_region()
-    account, partition = cloud.account()
-    if settings.account and account != settings.account:
-        raise PermanentError(
-            f"the credentials belong to account {account}, allowed is {settings.account}",
-            "Sign in to the right account, or change LAB_ACCOUNT.",
-        )
-    return Place(
-        account=account,
-        partition=partition,
-        region=settings.region,
-        registry_host=settings.registry_host,
-    )
-
-
-def settle_models(spec: LabSpec, settings: Settings, catalog: Catalog) -> Settled:
-    """The models that the lab gets, by what Bedrock says of them now; see :func:`settle`."""
-    at = now()
-    cloud = open_cloud(settings)
-    terms = Terms(
+def choose_models(spec: LabSpec, site: Site, catalog: Catalog) -> ModelSelection:
+    """The models that the lab gets, by what Bedrock says of them now; see :func:`select_models`."""
+    at, settings = now(), site.settings
+    policy = ModelPolicy(
         region=settings.region,
         at=at,
         lab_ends=at + spec.lifetime,
@@ -77,33 +57,32 @@ def settle_models(spec: LabSpec, settings: Settings, catalog: Catalog) -> Settle
         subscribe=settings.subscribe,
         unlisted_models=settings.unlisted_models,
     )
-    settled = settle(
+    selection = select_models(
         catalog.choose(spec.models),
         catalog,
-        lambda models: bedrock.ask_models(cloud, models),
-        terms,
+        lambda models: bedrock.ask_models(site.cloud, models),
+        policy,
         spec.on_retired,
     )
-    for model_id in settled.unknown:
+    for model_id in selection.unknown:
         run_log()(f"Bedrock does not list {model_id}: whether it serves it is not known")
-    return settled
+    return selection
 
 
-def subscribe(spec: LabSpec, settings: Settings, settled: Settled) -> None:
-    """On return the account may call every model of ``settled``.
+def subscribe(spec: LabSpec, site: Site, selection: ModelSelection) -> None:
+    """On return the account may call every model of ``selection``.
 
     Agrees to what the settings allow to be agreed to, and waits for what is on its way, but no
     longer than the lab itself would live.
     """
-    cloud = open_cloud(settings)
     log = run_log()
-    for model_id in settled.to_subscribe:
+    for model_id in selection.to_subscribe:
         log(f"subscribing the account to {model_id}; this can take a quarter of an hour")
-        bedrock.subscribe(cloud, model_id)
-    if settled.to_await:
-        deadline = min(settings.subscription_deadline, spec.lifetime)
+        bedrock.subscribe(site.cloud, model_id)
+    if selection.to_await:
+        deadline = min(site.settings.subscription_deadline, spec.lifetime)
         bedrock.await_agreements(
-            cloud, settled.to_await, deadline=deadline.total_seconds(), log=log
+            site.cloud, selection.to_await, deadline=deadline.total_seconds(), log=log
         )
 
 

@@ -16,13 +16,15 @@ from lab.applied import Applied, fingerprint
 from lab.certificate import Trust
 from lab.durations import to_rfc3339
 from lab.errors import LabError
+from lab.image.plan import ImagePlan
 from lab.models.render import terraform_models
-from lab.plan import Checked, ImagePlan, Place
+from lab.place import Place
+from lab.plan import PreflightResult
 from lab.record import LabRecord
-from lab.settings import ROOT, Settings
+from lab.settings import ROOT
 from lab.spec import LabSpec
 from tasks.certificate import certify
-from tasks.site import open_cloud
+from tasks.site import Site
 from tasks.stage import run_log, stage, timed
 
 #: What Terraform calls the rules that let hosts in, and the secret's value.
@@ -37,53 +39,48 @@ class Provisioned(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    cluster_name: str
-    service_name: str
     task_definition_arn: str
-    log_group_name: str
-    secret_name: str
     trust: Trust
     #: Of the code and values that made it, and Terraform's outputs; see lab.applied.
     fingerprint: str = ""
     outputs: dict[str, Any] = Field(default_factory=dict)
 
 
-@stage("foundation", run_name="foundation-{place.region}")
-def provision_foundation(settings: Settings, place: Place) -> None:
+@stage("foundation", run_name="foundation-{site.place.region}")
+def provision_foundation(site: Site) -> None:
     """On return the image repository exists as the code wants it. May run at once for many labs.
 
     Where it is there and neither code nor state have changed since the last apply, nothing is
     applied.
     """
-    cloud, variables = open_cloud(settings), _foundation_variables()
-    root = _root("foundation", names.FOUNDATION_STATE_KEY, settings, place)
+    variables = _foundation_variables()
+    root = _root("foundation", names.FOUNDATION_STATE_KEY, site)
     wanted = fingerprint(root.module, variables)
-    known = _applied(place, names.FOUNDATION_APPLIED_KEY, settings)
-    state = cloud.object_version(place.bucket, names.FOUNDATION_STATE_KEY)
-    if known and known.still_holds(wanted, state) and cloud.has_repository(names.repository_name()):
+    known = _applied(site, names.FOUNDATION_APPLIED_KEY)
+    state = site.bucket.etag(names.FOUNDATION_STATE_KEY)
+    if known and known.still_holds(wanted, state) and site.registry.exists():
         run_log()("the foundation is as it was applied last")
         return
     root.up(variables)
-    _remember(place, names.FOUNDATION_APPLIED_KEY, names.FOUNDATION_STATE_KEY, wanted, settings)
+    _remember(site, names.FOUNDATION_APPLIED_KEY, names.FOUNDATION_STATE_KEY, wanted)
 
 
 @stage("provision", run_name="provision-{spec.lab}")
 def provision_lab(
-    spec: LabSpec, settings: Settings, checked: Checked, image: ImagePlan, record: LabRecord
+    spec: LabSpec, site: Site, checked: PreflightResult, image: ImagePlan, record: LabRecord
 ) -> Provisioned:
     """On return everything of the lab but a running task of the new image exists.
 
     The service starts at once only if its image is in the registry already. Where the last up got
     to its end, and code, values, state and everything of the lab are as it left them, nothing is
-    applied. Whoever calls this vouches with :func:`vouch_for_lab` once the lab was found good.
+    applied: see :func:`save_apply_fingerprint`.
     """
-    cloud = open_cloud(settings)
     variables = {
         "lab": spec.lab,
         "owner": spec.owner,
         "allowed_cidrs": checked.cidrs,
         "image": image.reference,
-        "repository_arn": checked.place.repository_arn,
+        "repository_arn": site.place.repository_arn,
         "architecture": checked.architecture.ecs,
         "cpu": spec.cpu,
         "memory": spec.memory,
@@ -91,58 +88,56 @@ def provision_lab(
         "gateway_port": names.GATEWAY_PORT,
         "desired_count": 1 if image.pushed_digest else 0,
         "models": terraform_models(checked.models),
-        "container_environment": settings.container_environment,
+        "container_environment": site.settings.container_environment,
         "expires_at": to_rfc3339(record.expires_at),
         "key_version": record.key_version,
-        "stop_grace_minutes": math.ceil(settings.stop_grace.total_seconds() / 60),
-        "role_boundary_arn": checked.place.policy_arn(settings.role_boundary),
+        "stop_grace_minutes": math.ceil(site.settings.stop_grace.total_seconds() / 60),
+        "role_boundary_arn": site.place.policy_arn(site.settings.role_boundary),
         "cluster_exists": True,
     }
-    certificate = certify(spec.lab, settings, checked.place)
+    certificate = certify(spec.lab, site)
     variables["tls_version"] = certificate.trust.version
-    root = lab_root(spec.lab, settings, checked.place)
+    root = lab_root(spec.lab, site)
     wanted = fingerprint(root.module, {k: v for k, v in variables.items() if k not in _MOVED})
-    outputs = _outputs_of_last(spec.lab, wanted, settings, checked.place)
+    outputs = _outputs_of_last(spec.lab, wanted, site)
     if outputs is None:
         # Faster than Terraform makes one, which takes it over: see terraform/lab/gateway.tf.
         cluster_tags = record.tags | {names.TAG_EXPIRES_AT: to_rfc3339(record.expires_at)}
-        cloud.ensure_cluster(names.resource_name(spec.lab), cluster_tags)
+        site.service(spec.lab).ensure_cluster(cluster_tags)
         outputs = root.up(variables, secrets={"tls_pem": certificate.pem})
     else:
         run_log()(f"lab {spec.lab} is as the last up left it: nothing to apply")
-        cloud.tag_end(spec.lab, record.expires_at)
     return Provisioned.model_validate(
         {**outputs, "trust": certificate.trust, "fingerprint": wanted, "outputs": outputs}
     )
 
 
 @stage("verify", run_name="take-inventory-{lab}")
-def take_inventory(lab: str, settings: Settings) -> list[str] | None:
-    """What there is of the lab, for :func:`vouch_for_lab`; ``None`` where that cannot be seen."""
+def take_inventory(lab: str, site: Site) -> list[str] | None:
+    """What there is of the lab, for :func:`save_apply_fingerprint`; ``None`` if it is not known."""
     try:
-        return _inventory(Sweeper(open_cloud(settings)).look(lab)[1])
+        return _inventory(Sweeper(site.cloud).look(lab)[1])
     except LabError as error:
         run_log()(f"what there is of lab {lab} cannot be seen: {error.message}")
         return None
 
 
-def vouch_for_lab(
-    lab: str, made: Provisioned, inventory: list[str] | None, settings: Settings, place: Place
+def save_apply_fingerprint(
+    lab: str, site: Site, made: Provisioned, inventory: list[str] | None
 ) -> None:
     """Let the next up of ``lab`` leave Terraform out, if it then wants the same of the same.
 
-    For an up at its end. What goes wrong here is told, and costs the next up its time only.
+    For an up at its end. What goes wrong here is logged, and costs the next up its time only.
     """
     if inventory is None:
         return
     try:
         with timed("verify"):
             _remember(
-                place,
+                site,
                 names.lab_applied_key(lab),
                 names.lab_state_key(lab),
                 made.fingerprint,
-                settings,
                 outputs=made.outputs,
                 inventory=inventory,
             )
@@ -150,22 +145,20 @@ def vouch_for_lab(
         run_log()(f"the next up will apply everything again: {error.message}")
 
 
-def _outputs_of_last(
-    lab: str, wanted: str, settings: Settings, place: Place
-) -> dict[str, Any] | None:
+def _outputs_of_last(lab: str, wanted: str, site: Site) -> dict[str, Any] | None:
     """The outputs of the last up's apply, if another one would change nothing.
 
     It is asked for once: an up that then fails is followed by one that applies everything.
     """
-    cloud, key = open_cloud(settings), names.lab_applied_key(lab)
-    known = _applied(place, key, settings)
+    key = names.lab_applied_key(lab)
+    known = _applied(site, key)
     if known is None:
         return None
-    cloud.forget_object(place.bucket, key)
-    state = cloud.object_version(place.bucket, names.lab_state_key(lab))
+    site.bucket.remove(key)
+    state = site.bucket.etag(names.lab_state_key(lab))
     if not known.still_holds(wanted, state):
         return None
-    found = _inventory(Sweeper(cloud).look(lab)[1])
+    found = _inventory(Sweeper(site.cloud).look(lab)[1])
     return known.outputs if found == known.inventory else None
 
 
@@ -173,8 +166,8 @@ def _inventory(found: list[Leftover]) -> list[str]:
     return sorted(f"{item.kind} {item.name}" for item in found)
 
 
-def _applied(place: Place, key: str, settings: Settings) -> Applied | None:
-    found = open_cloud(settings).get_record(place.bucket, key)
+def _applied(site: Site, key: str) -> Applied | None:
+    found = site.bucket.read_json(key)
     try:
         return Applied.model_validate(found) if found else None
     except ValidationError:
@@ -182,76 +175,66 @@ def _applied(place: Place, key: str, settings: Settings) -> Applied | None:
         return None
 
 
-def _remember(
-    place: Place,
-    key: str,
-    state_key: str,
-    wanted: str,
-    settings: Settings,
-    **more: Any,
-) -> None:
-    cloud = open_cloud(settings)
-    state = cloud.object_version(place.bucket, state_key)
+def _remember(site: Site, key: str, state_key: str, wanted: str, **more: Any) -> None:
+    state = site.bucket.etag(state_key)
     if state is not None:
         applied = Applied(fingerprint=wanted, state=state, **more)
-        cloud.put_record(place.bucket, key, applied.model_dump(mode="json"))
+        site.bucket.write_json(key, applied.model_dump(mode="json"))
 
 
-def apply_firewall(record: LabRecord, settings: Settings, place: Place) -> None:
+def apply_firewall(record: LabRecord, site: Site) -> None:
     """On return the firewall lets in the hosts of ``record``. Nothing else of the lab changes."""
-    _apply_only(FIREWALL_RULES, record, settings, place)
+    _apply_only(FIREWALL_RULES, record, site)
 
 
-def apply_key(record: LabRecord, settings: Settings, place: Place) -> None:
+def apply_key(record: LabRecord, site: Site) -> None:
     """On return the lab's secret holds the key of the record's version. Nothing else changes.
 
     A key of that version that is there already stays.
     """
-    _apply_only(KEY, record, settings, place)
+    _apply_only(KEY, record, site)
 
 
-def _apply_only(what: str, record: LabRecord, settings: Settings, place: Place) -> None:
+def _apply_only(what: str, record: LabRecord, site: Site) -> None:
     # What is not in the record is of no consequence to these resources, and stays as it is.
-    variables = _any_valid_variables(record.lab, place) | {
+    variables = _any_valid_variables(record.lab, site.place) | {
         "owner": record.owner,
         "allowed_cidrs": record.cidrs,
         "gateway_port": names.GATEWAY_PORT,
         "expires_at": to_rfc3339(record.expires_at),
         "key_version": record.key_version,
     }
-    lab_root(record.lab, settings, place).up(variables, only=[what])
+    lab_root(record.lab, site).up(variables, only=[what])
 
 
-def destroy_lab_resources(lab: str, settings: Settings, place: Place) -> None:
+def destroy_lab_resources(lab: str, site: Site) -> None:
     """Destroy what is in the lab's Terraform state. Nothing there is success."""
-    lab_root(lab, settings, place).down(_any_valid_variables(lab, place))
+    lab_root(lab, site).down(_any_valid_variables(lab, site.place))
 
 
-def destroy_foundation(settings: Settings, place: Place) -> None:
+def destroy_foundation(site: Site) -> None:
     """Destroy the image repository with its images. Nothing there is success."""
-    root = _root("foundation", names.FOUNDATION_STATE_KEY, settings, place)
+    root = _root("foundation", names.FOUNDATION_STATE_KEY, site)
     root.up({**_foundation_variables(), "force_delete": True})
     root.down(_foundation_variables())
 
 
-def lab_root(lab: str, settings: Settings, place: Place) -> TerraformRoot:
+def lab_root(lab: str, site: Site) -> TerraformRoot:
     """Terraform for one lab's state."""
-    return _root("lab", names.lab_state_key(lab), settings, place, data=f"labs/{lab}")
+    return _root("lab", names.lab_state_key(lab), site, data=f"labs/{lab}")
 
 
-def _root(
-    module: str, key: str, settings: Settings, place: Place, data: str = "foundation"
-) -> TerraformRoot:
+def _root(module: str, key: str, site: Site, data: str = "foundation") -> TerraformRoot:
     environment = {
         name: value for name, value in os.environ.items() if name.startswith("AWS_ENDPOINT_URL")
     }
     return TerraformRoot(
         ROOT / "terraform" / module,
-        settings.home / "terraform" / settings.target / data,
+        site.settings.home / "terraform" / site.settings.target / data,
         {
-            "bucket": place.bucket,
+            "bucket": site.bucket.name,
             "key": key,
-            "region": place.region,
+            "region": site.place.region,
             "encrypt": "true",
             "use_lockfile": "true",
             "use_path_style": "true",
@@ -259,9 +242,9 @@ def _root(
             "skip_requesting_account_id": "true",
             "skip_metadata_api_check": "true",
         },
-        home=settings.home,
-        environment={**environment, **open_cloud(settings).environment()},
-        deadline=settings.terraform_deadline,
+        home=site.settings.home,
+        environment={**environment, **site.cloud.environment()},
+        deadline=site.settings.terraform_deadline,
         log=run_log(),
     )
 

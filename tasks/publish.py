@@ -6,30 +6,23 @@ import shlex
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from pydantic import BaseModel, ConfigDict, Field
 
 from adapters.aws.sweep import Leftover
 from lab import names
 from lab.durations import to_rfc3339
 from lab.endpoint import Endpoint, call_with_curl, call_with_python
 from lab.image.recipe import SBOM_PATH
+from lab.live import LiveLab
 from lab.posture import Posture
 from lab.report.cost import CostReport, cost_rows, cost_words
 from lab.report.critical_path import account
-from lab.report.model import (
-    ImageScan,
-    LabReport,
-    noted_rows,
-    posture_rows,
-    stage_chart,
-    write_report,
-)
+from lab.report.model import ImageScan, LabReport, write_report
+from lab.report.tables import noted_rows, posture_rows, stage_chart
 from lab.settings import Settings
 
 
@@ -83,37 +76,6 @@ def _side_by_side(artifacts: Sequence[Callable[[], object]]) -> None:
         made = [pool.submit(copy_context().run, artifact) for artifact in artifacts]
     for one in made:
         one.result()
-
-
-class LiveLab(BaseModel):
-    """A lab as it is now, for whoever wants to call it or pays for it. Money is an estimate."""
-
-    model_config = ConfigDict(frozen=True)
-
-    lab: str
-    owner: str
-    endpoint: Endpoint | None
-    ready: bool
-    created_at: datetime
-    expires_at: datetime
-    left: str
-    models: list[str]
-    #: Those that Bedrock retires before long, with the day.
-    ending: list[str] = Field(default_factory=list)
-    allowed: list[str]
-    deployer: str | None
-    deployer_allowed: bool | None
-    cost: CostReport
-    #: The host that is let in because it was the deployer's, and where that was until just now.
-    deployer_rule: str | None = None
-    moved_from: str | None = None
-
-    @property
-    def has_lost_deployer(self) -> bool:
-        """Whether the firewall knows the deployer by an address that it has no more."""
-        return None not in (self.deployer, self.deployer_rule) and (
-            self.deployer != self.deployer_rule
-        )
 
 
 def publish_live(live: LiveLab) -> None:
@@ -190,8 +152,8 @@ def publish_teardown(
             f"| what | name | how to remove it |\n|---|---|---|\n{rows}\n\nLooked at:\n\n{looked}\n"
         )
     else:
-        told = f"| | |\n|---|---|\n{_cost_lines(cost)}\n" if cost else ""
-        text = f"# Lab {lab}: nothing left\n\n{told}Looked at:\n\n{looked}\n"
+        costs = f"| | |\n|---|---|\n{_cost_lines(cost)}\n" if cost else ""
+        text = f"# Lab {lab}: nothing left\n\n{costs}Looked at:\n\n{looked}\n"
     create_markdown_artifact(
         text, key=names.artifact_key(lab, "teardown"), description=f"What is left of lab {lab}."
     )

@@ -1,4 +1,4 @@
-"""A live lab gets another key: made by AWS, rolled out, and tried. No key is ever told."""
+"""A live lab gets another key: made by AWS, rolled out, and tried. No key is ever shown."""
 
 from __future__ import annotations
 
@@ -9,66 +9,56 @@ from adapters.gateway.client import list_models, open_client, refuses_key
 from lab import names
 from lab.endpoint import Endpoint
 from lab.errors import LabError, PermanentError
-from lab.plan import Place
 from lab.record import LabRecord
-from lab.settings import Settings
-from tasks.lifetime import change_record, known_record
 from tasks.provision import Provisioned, apply_key
-from tasks.site import open_cloud
+from tasks.records import change_record, require_record
+from tasks.site import Site
 from tasks.stage import run_log, stage
 
 
 @stage("new key", run_name="new-key-{lab}")
-def make_new_key(lab: str, settings: Settings, place: Place) -> Provisioned:
+def make_new_key(lab: str, site: Site) -> Provisioned:
     """On return the lab's secret holds a key that the task which serves does not have yet.
 
     A key that an earlier run made and did not roll out is taken as it is: no second one is made.
     The result is the revision that serves now. Raises PermanentError, before anything is touched,
     for a lab that is not known, has no task, or has lost its secret.
     """
-    cloud = open_cloud(settings)
-    record = known_record(lab, settings, place)
+    record = require_record(lab, site)
     if record.trust is None:
         raise PermanentError(
             f"lab {lab} has no certificate on record", "Bring it up again with lab-up."
         )
-    name, secret = names.resource_name(lab), names.key_secret(lab)
-    service = cloud.service(name, name)
-    if service is None or cloud.running_task(name, name) is None:
+    service, secret = site.service(lab), names.key_secret(lab)
+    serving = service.describe()
+    if serving is None or service.running_task() is None:
         raise PermanentError(
             f"no task of lab {lab} runs that could take another key", "Bring it up with lab-up."
         )
-    # A secret that was deleted would be made anew, with another ARN than the serving revision asks
-    # for: only a whole apply mends that.
-    cloud.gateway_key(secret)
-    written = cloud.key_written(secret)
-    if written and cloud.serves_from_before(name, name, written):
+    # Terraform would make a deleted secret again, with another ARN than the serving revision asks
+    # for: only a whole apply puts that right.
+    site.secrets.require(secret)
+    written = site.secrets.written_at(secret)
+    if written and service.serves_from_before(written):
         run_log()(f"lab {lab} has a new key already, which no task has: rolling that one out")
     else:
-        record = change_record(lab, settings, place, LabRecord.with_new_key)
+        record = change_record(lab, site, LabRecord.with_new_key)
         run_log()(f"lab {lab} gets key number {record.key_version}")
-    apply_key(record, settings, place)
-    return Provisioned(
-        cluster_name=name,
-        service_name=name,
-        task_definition_arn=service["taskDefinition"],
-        log_group_name=names.log_group(lab),
-        secret_name=secret,
-        trust=record.trust,
-    )
+    apply_key(record, site)
+    return Provisioned(task_definition_arn=serving["taskDefinition"], trust=record.trust)
 
 
 @stage("check keys", run_name="check-keys-{lab}")
-def check_keys(lab: str, settings: Settings, endpoint: Endpoint, secret: str) -> None:
+def check_keys(lab: str, site: Site, endpoint: Endpoint) -> None:
     """The gateway at ``endpoint`` answers to the new key, and to the one before it with 401.
 
     Raises PermanentError otherwise.
     """
-    cloud, log = open_cloud(settings), run_log()
-    with open_client(endpoint, cloud.gateway_key(secret)) as client:
+    secret, log = names.key_secret(lab), run_log()
+    with open_client(endpoint, site.secrets.require(secret)) as client:
         models = list_models(client)
     log(f"the new key opens the gateway of {lab}: {', '.join(models)}")
-    before = cloud.key_before(secret)
+    before = site.secrets.read(secret, "AWSPREVIOUS")
     if before is None:
         log("the key before it is gone from the secret, and cannot be tried")
         return
@@ -82,7 +72,7 @@ def check_keys(lab: str, settings: Settings, endpoint: Endpoint, secret: str) ->
 
 
 @contextmanager
-def told_halfway(lab: str) -> Iterator[None]:
+def explain_partial_rotation(lab: str) -> Iterator[None]:
     """Within this block the new key is rolled out; an error also says how the lab is left.
 
     The new key is not taken back: AWS has made it and nobody else knows it, and a task that ECS

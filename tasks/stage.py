@@ -37,13 +37,13 @@ class StageLog:
     """Which stages of a run began and ended when. Tasks of several threads write to it at once."""
 
     def __init__(
-        self, planned: list[str], told: Callable[[float], object] = lambda _: None
+        self, planned: list[str], on_progress: Callable[[float], object] = lambda _: None
     ) -> None:
         """``planned`` names every stage of a full run, in order.
 
-        ``told`` hears after each stage how much of them is done, in percent.
+        ``on_progress`` gets, after each stage, how much of them is done, in percent.
         """
-        self._planned, self._told = planned, told
+        self._planned, self._on_progress = planned, on_progress
         self._began: dict[str, tuple[datetime, float]] = {}
         self._ended: dict[str, float] = {}
         self._failed: set[str] = set()
@@ -66,7 +66,7 @@ class StageLog:
             self._ended[name] = time.monotonic()
             (self._failed.add if failed else self._failed.discard)(name)
             done = len(self._ended.keys() & set(self._planned) - self._failed)
-        self._told(100 * done / len(self._planned))
+        self._on_progress(100 * done / len(self._planned))
 
     def times(self) -> list[StageTime]:
         """The stages that ended, in the order in which they began."""
@@ -90,7 +90,7 @@ class StageLog:
 class Progress:
     """Brings a run's progress artifact up to date in a thread of its own: no stage waits for it.
 
-    The latest counts; what was overtaken is not told. To be closed in the end.
+    The latest counts; what was overtaken is not shown. To be closed in the end.
     """
 
     def __init__(self, artifact: UUID) -> None:
@@ -103,14 +103,14 @@ class Progress:
         self._thread = threading.Thread(target=run, name="progress", daemon=True)
         self._thread.start()
 
-    def tell(self, percent: float) -> None:
+    def show(self, percent: float) -> None:
         """Let it be ``percent``. Returns at once."""
         with self._changed:
             self._latest = percent
             self._changed.notify()
 
     def close(self) -> None:
-        """On return the artifact shows what was told last, or the log says why not."""
+        """On return the artifact shows what came last, or the log says why not."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -126,7 +126,7 @@ class Progress:
             try:
                 update_progress_artifact(self._artifact, progress=latest)
             except Exception as error:
-                self._log(f"the progress could not be told: {error}")
+                self._log(f"the progress could not be shown: {error}")
             self._shown = latest
 
 
@@ -142,8 +142,8 @@ def record_stages(lab: str, planned: list[str]) -> Iterator[StageLog]:
         description=f"How far lab {lab} is: {', '.join(planned)}.",
     )
     assert isinstance(progress, UUID)
-    with closing(Progress(progress)) as told:
-        log = StageLog(planned, told.tell)
+    with closing(Progress(progress)) as artifact:
+        log = StageLog(planned, artifact.show)
         token = _current.set(log)
         try:
             yield log

@@ -3,84 +3,50 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
-
-from pydantic import BaseModel, ConfigDict
 
 from adapters.aws.lease import current_holder
-from adapters.aws.session import RunningTask
 from adapters.aws.sweep import Sweeper
-from lab import names
 from lab.durations import to_rfc3339
 from lab.errors import InvalidInputError
-from lab.plan import Place
-from lab.record import LabRecord
-from lab.settings import Settings
-from tasks.lifetime import read_record
-from tasks.site import open_cloud
+from lab.live import LabSeen, LabState
+from tasks.records import read_record
+from tasks.site import Site
 from tasks.stage import stage
 
 
-class LabState(StrEnum):
-    """What a lab is doing, as far as the cloud can tell."""
-
-    UP = "up"
-    NO_TASK = "no task"
-    EXPIRED = "past its end"
-    ORPHANED = "orphaned"
-
-
-class LabSeen(BaseModel):
-    """A lab as the cloud shows it. ``record`` is missing for one that nothing remembers."""
-
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
-
-    lab: str
-    state: LabState
-    why: str
-    record: LabRecord | None = None
-    task: RunningTask | None = None
-    held_by: str | None = None
-
-
 @stage("survey", run_name="survey")
-def survey(settings: Settings, place: Place, at: datetime, *, deep: bool) -> list[LabSeen]:
+def survey(site: Site, at: datetime, *, deep: bool) -> list[LabSeen]:
     """Every lab of the account and region, by name.
 
     ``deep`` also looks for things that carry the project's tags and belong to no lab with a record.
     """
-    cloud = open_cloud(settings)
-    seen = [_look(lab, settings, place, at) for lab in cloud.list_labs(place.bucket)]
+    seen = [_look(lab, site, at) for lab in site.bucket.list_labs()]
     if deep:
         known = {lab.lab for lab in seen}
-        _, found = Sweeper(cloud).look(None)
+        _, found = Sweeper(site.cloud).look(None)
         orphans = sorted({item.lab for item in found if item.lab not in known})
         for lab in orphans:
             kinds = ", ".join(sorted({item.kind for item in found if item.lab == lab}))
-            seen.append(_without_record(lab, kinds, settings, at, None))
+            seen.append(_without_record(lab, kinds, site, at, None))
     return seen
 
 
-def _without_record(
-    lab: str, has: str, settings: Settings, at: datetime, held: str | None
-) -> LabSeen:
+def _without_record(lab: str, has: str, site: Site, at: datetime, held: str | None) -> LabSeen:
     """A lab that no up has made; one that Terraform made by hand says in a tag until when."""
-    end = open_cloud(settings).end_tag(lab)
+    end = site.end(lab).read_tag()
     if end is not None and end > at:
         why = f"made by hand, ends at {to_rfc3339(end)}"
         return LabSeen(lab=lab, state=LabState.UP, why=why, held_by=held)
     return LabSeen(lab=lab, state=LabState.ORPHANED, why=f"no record, but {has}", held_by=held)
 
 
-def _look(lab: str, settings: Settings, place: Place, at: datetime) -> LabSeen:
-    cloud = open_cloud(settings)
-    record = read_record(lab, settings, place)
-    holder = current_holder(cloud, place.bucket, lab)
+def _look(lab: str, site: Site, at: datetime) -> LabSeen:
+    record = read_record(lab, site)
+    holder = current_holder(site.bucket, lab)
     held = str(holder) if holder else None
     if record is None:
-        return _without_record(lab, "state", settings, at, held)
-    name = names.resource_name(lab)
-    task = cloud.running_task(name, name)
+        return _without_record(lab, "state", site, at, held)
+    task = site.service(lab).running_task()
     if at >= record.expires_at:
         state, why = LabState.EXPIRED, f"ended at {to_rfc3339(record.expires_at)}"
     elif task:

@@ -15,19 +15,18 @@ from lab import names
 from lab.durations import format_duration, to_rfc3339
 from lab.endpoint import Endpoint
 from lab.errors import LabError, PermanentError
-from lab.plan import Place
+from lab.live import LabSeen, LiveLab
 from lab.record import LabRecord
 from lab.report.cost import load_prices
 from lab.settings import Settings
-from tasks.lifetime import note_notice
-from tasks.publish import LiveLab, publish_live, publish_notice
-from tasks.site import open_cloud
+from tasks.publish import publish_live, publish_notice
+from tasks.records import note_notice
+from tasks.site import Site
 from tasks.stage import run_log, stage
-from tasks.survey import LabSeen
 
 
 @stage("watch", run_name="watch-{seen.lab}")
-def watch_lab(seen: LabSeen, settings: Settings, place: Place, at: datetime) -> LiveLab | None:
+def watch_lab(seen: LabSeen, site: Site, at: datetime) -> LiveLab | None:
     """Look at a live lab: publish its endpoint, tell of changes, give the notices that are due.
 
     Returns what was seen, or ``None`` for a lab without a record.
@@ -35,25 +34,25 @@ def watch_lab(seen: LabSeen, settings: Settings, place: Place, at: datetime) -> 
     if seen.record is None:
         return None
     record = seen.record
-    live = _look(seen, record, settings, at)
+    live = _look(seen, record, site, at)
     publish_live(live)
     _tell_changes(live)
-    for minutes in record.due_notices(at, settings.notices):
-        if note_notice(record, minutes, settings, place):
-            give_notice(live, settings)
+    for minutes in record.due_notices(at, site.settings.notices):
+        if note_notice(record, minutes, site):
+            give_notice(live, site.settings)
     return live
 
 
-def _look(seen: LabSeen, record: LabRecord, settings: Settings, at: datetime) -> LiveLab:
-    endpoint = _endpoint(seen, record)
+def _look(seen: LabSeen, record: LabRecord, site: Site, at: datetime) -> LiveLab:
+    endpoint, settings = _endpoint(seen, record), site.settings
     prices = load_prices(settings.prices_path)
-    allowed = open_cloud(settings).allowed_cidrs(seen.lab)
+    allowed = site.service(seen.lab).allowed_cidrs()
     deployer = _deployer(settings)
     return LiveLab(
         lab=seen.lab,
         owner=record.owner,
         endpoint=endpoint,
-        ready=bool(endpoint and _is_ready(endpoint, settings, seen.lab)),
+        ready=bool(endpoint and _is_ready(endpoint, site, seen.lab)),
         created_at=record.created_at,
         expires_at=record.expires_at,
         left=format_duration(record.expires_at - at),
@@ -74,9 +73,9 @@ def _endpoint(seen: LabSeen, record: LabRecord) -> Endpoint | None:
     return Endpoint.of(seen.lab, seen.task.address, record.trust.ca)
 
 
-def _is_ready(endpoint: Endpoint, settings: Settings, lab: str) -> bool:
+def _is_ready(endpoint: Endpoint, site: Site, lab: str) -> bool:
     try:
-        key = open_cloud(settings).gateway_key(names.key_secret(lab))
+        key = site.secrets.require(names.key_secret(lab))
         why_not = why_not_ready(endpoint, key)
     except PermanentError as error:
         why_not = error.message

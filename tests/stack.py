@@ -30,7 +30,7 @@ from lab.models.render import litellm_config
 from lab.report.model import LabReport, read_report
 from lab.settings import ROOT, Settings
 from tests.trail import of_deployer, read_trail, step_of
-from workstation import localcloud, prefect
+from workstation import localcloud, prefect_api
 from workstation.deployer import ensure_deployer, local_policies, root_session
 from workstation.policy import BOUNDARY, read_calls, read_rights
 from workstation.targets import lab_home
@@ -76,7 +76,7 @@ class Stack:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PREFECT_API_URL": prefect.api_url(), "COLUMNS": "200"}
+        return {**os.environ, "PREFECT_API_URL": prefect_api.api_url(), "COLUMNS": "200"}
 
     def up(self, lab: str, **spec: Any) -> Ended:
         """``prefect deployment run 'lab-up/local'``, watched to its end."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
-from adapters.aws.session import told
+from adapters.aws.errors import translate_aws_errors
 from workstation import localcloud
 from workstation.policy import BOUNDARY, Policies, fill, read_policies
 
@@ -49,7 +49,7 @@ def ensure_deployer(log: Log, policies: Mapping[str, Mapping[str, Any]] | None =
     """
     iam = root_session().client("iam", endpoint_url=localcloud.ENDPOINT_URL)
     wanted = {_arn(name): dict(d) for name, d in (policies or local_policies()).items()}
-    with told("giving the local deployer its rights"):
+    with translate_aws_errors("giving the local deployer its rights"):
         _ensure_user(iam)
         for arn, document in wanted.items():
             if _ensure_policy(iam, arn, document):

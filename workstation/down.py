@@ -6,9 +6,10 @@ import boto3
 from rich.console import Console
 from rich.markup import escape
 
+from adapters.aws.bucket import StateBucket
 from adapters.aws.session import Cloud
 from lab import names
-from workstation import localcloud, prefect
+from workstation import localcloud, prefect_api
 from workstation.setup import set_up, take_down
 from workstation.targets import LOCAL_CREDENTIALS, environment_of
 from workstation.view import follow
@@ -30,7 +31,7 @@ def bring_down(console: Console) -> int:
     if failed:
         console.print(
             f"[red]✗[/] Not destroyed: {', '.join(failed)}. The local cloud is left running; see "
-            f"{prefect.ui_url()}, then run `make down` again."
+            f"{prefect_api.ui_url()}, then run `make down` again."
         )
         return 1
     take_down(log)
@@ -42,13 +43,13 @@ def _labs() -> list[str]:
     with environment_of("local", LOCAL_CREDENTIALS):
         cloud = Cloud(boto3.Session(region_name=localcloud.REGION))
         account, _ = cloud.account()
-        return cloud.list_labs(names.state_bucket(account, localcloud.REGION))
+        return StateBucket(cloud, names.state_bucket(account, localcloud.REGION)).list_labs()
 
 
 def _down(lab: str, console: Console) -> bool:
-    with prefect.Api() as api:
+    with prefect_api.Api() as api:
         run_id = api.start_run("lab-down/local", {"lab": lab}, [f"lab:{lab}"])
         run = follow(api, run_id, f"Lab {lab} down", console)
     if run["state_type"] != "COMPLETED":
-        console.print(f"[red]✗[/] {run['state_name']}: {escape(prefect.why(run))}")
+        console.print(f"[red]✗[/] {run['state_name']}: {escape(prefect_api.why(run))}")
     return bool(run["state_type"] == "COMPLETED")

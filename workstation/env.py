@@ -8,11 +8,15 @@ from pathlib import Path
 
 import boto3
 
+from adapters.aws.bucket import StateBucket
+from adapters.aws.secrets import Secrets
+from adapters.aws.service import LabService
 from adapters.aws.session import Cloud
 from lab import names
 from lab.certificate import Trust
 from lab.endpoint import Endpoint
 from lab.errors import PermanentError
+from lab.files import write_atomic
 from lab.record import LabRecord
 from lab.settings import read_settings
 from workstation.targets import LOCAL_CREDENTIALS, environment_of
@@ -28,15 +32,15 @@ def print_environment(lab: str, target: str) -> int:
     with environment_of(target, LOCAL_CREDENTIALS if target == "local" else {}):
         settings = read_settings()
         cloud = Cloud(boto3.Session(region_name=settings.region))
-        name = names.resource_name(lab)
-        task = cloud.running_task(name, name) if cloud.service(name, name) else None
+        service = LabService(cloud, lab)
+        task = service.running_task() if service.describe() else None
         if task is None:
             raise PermanentError(
                 f"lab {lab} is not up on {target}",
                 f"Bring it up: ./demo.sh --lab {lab} --target {target}",
             )
         trust = _trust(cloud, lab)
-        key = cloud.gateway_key(names.key_secret(lab))
+        key = Secrets(cloud).require(names.key_secret(lab))
         ca_file = _write_ca(settings.lab_home(lab), trust.ca)
     values = Endpoint.of(lab, task.address, trust.ca).variables(str(ca_file))
     for variable, value in {**values, "OPENAI_API_KEY": key}.items():
@@ -47,7 +51,7 @@ def print_environment(lab: str, target: str) -> int:
 def _trust(cloud: Cloud, lab: str) -> Trust:
     account, _ = cloud.account()
     bucket = names.state_bucket(account, cloud.region)
-    found = cloud.get_record(bucket, names.lab_record_key(lab))
+    found = StateBucket(cloud, bucket).read_json(names.lab_record_key(lab))
     trust = LabRecord.model_validate(found).trust if found else None
     if trust is None:
         raise PermanentError(f"lab {lab} has no certificate on record", "Bring it up again.")
@@ -55,9 +59,6 @@ def _trust(cloud: Cloud, lab: str) -> Trust:
 
 
 def _write_ca(folder: Path, ca: str) -> Path:
-    """Write the file whole: another shell may be reading it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path, draft = folder / "ca.pem", folder / ".ca.pem"
-    draft.write_text(ca, encoding="utf-8")
-    draft.replace(path)
+    path = folder / "ca.pem"
+    write_atomic(path, ca)
     return path.resolve()

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.errors import PermanentError
-from workstation import prefect
+from workstation import prefect, prefect_api
 from workstation.targets import target_environment
 
 #: What would not fit into 80 columns.
@@ -20,11 +20,11 @@ def show_labs(target: str, console: Console) -> int:
     target_environment(target)
     if not prefect.is_running():
         raise PermanentError("Prefect does not run, so no lab is looked after", "Run `make demo`.")
-    with prefect.Api() as api:
+    with prefect_api.Api() as api:
         run_id = api.start_run(f"lab-list/{target}", {}, [])
         (*_, run) = api.final_states(run_id)
         if run["state_type"] != "COMPLETED":
-            raise PermanentError(f"lab-list ended as {run['state_name']}: {prefect.why(run)}")
+            raise PermanentError(f"lab-list ended as {run['state_name']}: {prefect_api.why(run)}")
         artifact = api.artifact("labs")
     rows = json.loads(artifact["data"]) if artifact else []
     columns = [c for c in (rows[0] if rows else []) if c not in _IN_THE_UI_ONLY]
@@ -34,5 +34,5 @@ def show_labs(target: str, console: Console) -> int:
     for row in rows:
         table.add_row(*(str(row.get(column, "-")) for column in columns))
     console.print(table)
-    console.print(f"More columns: {prefect.ui_url()}/artifacts/key/labs")
+    console.print(f"More columns: {prefect_api.ui_url()}/artifacts/key/labs")
     return 0

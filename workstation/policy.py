@@ -68,9 +68,9 @@ def make_policies(rights: Mapping[str, Any], called: Iterable[str]) -> Policies:
         "listed under unevaluated, but evaluated": unevaluated & calls,
         "listed under unevaluated, but allowed nowhere": unevaluated - granted,
     }
-    told = [f"{what}: {', '.join(sorted(actions))}" for what, actions in wrong.items() if actions]
-    if told:
-        raise InvalidInputError("; ".join(told), f"Correct {RIGHTS.relative_to(ROOT)}.")
+    faults = [f"{what}: {', '.join(sorted(actions))}" for what, actions in wrong.items() if actions]
+    if faults:
+        raise InvalidInputError("; ".join(faults), f"Correct {RIGHTS.relative_to(ROOT)}.")
     made = {
         name: {"Version": "2012-10-17", "Statement": [_statement(s) for s in statements]}
         for name, statements in {**rights["policies"], **rights["boundary"]}.items()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from lab.errors import PermanentError
-from workstation import prefect
+from workstation import prefect, prefect_api
 from workstation.deployer import ensure_deployer
 from workstation.engine import ensure_engine, stop_engine
 from workstation.localcloud import start_local_cloud, stop_local_cloud
@@ -59,7 +59,7 @@ def _start_prefect(target: str, log: Log) -> None:
 
 def _switch_guards_on(target: str, log: Log) -> None:
     """The reaper and the watch of a target that is used run by their schedules."""
-    with prefect.Api() as api:
+    with prefect_api.Api() as api:
         for guard in (f"lab-reap/{target}", f"lab-watch/{target}"):
             for schedule in api.schedules(guard):
                 if not schedule["active"]:

@@ -16,7 +16,7 @@ from lab.models.catalog import load_catalog
 from lab.report.model import LabReport, read_report
 from lab.settings import read_settings
 from lab.spec import LabSpec, OnRetired, read_spec
-from workstation import prefect
+from workstation import prefect_api
 from workstation.setup import check_platform, set_up
 from workstation.targets import lab_home, target_environment, target_names
 from workstation.view import follow, show_report
@@ -64,10 +64,10 @@ def bring_up(spec: LabSpec, target: str, console: Console) -> int:
     set_up(target, lambda text: console.print(f"[dim]·[/] {escape(text)}", soft_wrap=True))
     parameters = {"spec": spec.model_dump(mode="json", exclude_none=True)}
     deployment = f"lab-up/{target}"
-    with prefect.Api() as api:
+    with prefect_api.Api() as api:
         run_id = api.start_run(deployment, parameters, [f"lab:{spec.lab}"])
         console.print(
-            f"prefect deployment run '{deployment}' ({prefect.ui_url()}/runs/flow-run/{run_id})"
+            f"prefect deployment run '{deployment}' ({prefect_api.ui_url()}/runs/flow-run/{run_id})"
         )
         try:
             run = follow(api, run_id, f"Lab {spec.lab} up", console)
@@ -76,7 +76,7 @@ def bring_up(spec: LabSpec, target: str, console: Console) -> int:
             return 130
     report = read_report(lab_home() / "labs" / spec.lab)
     if report:
-        show_report(report, prefect.ui_url(), console)
+        show_report(report, prefect_api.ui_url(), console)
     return _verdict(run, report, console)
 
 
@@ -96,7 +96,7 @@ def _checked_spec(options: argparse.Namespace) -> LabSpec:
     return spec
 
 
-def _cancel(api: prefect.Api, run_id: str, lab: str, console: Console) -> None:
+def _cancel(api: prefect_api.Api, run_id: str, lab: str, console: Console) -> None:
     """A Ctrl-C cancels the run and waits until it ended, so that Terraform releases its lock."""
     console.print("Cancelling; Terraform finishes what it has begun. Ctrl-C again leaves it to it.")
     api.cancel(run_id)
@@ -118,7 +118,7 @@ def _verdict(run: dict[str, object], report: LabReport | None, console: Console)
     if run["state_type"] == "COMPLETED" and report and report.passed:
         console.print("[green]✓[/] The lab is up, every model answered, and every check passed.")
         return 0
-    why = report.error if report and report.error else prefect.why(run)
+    why = report.error if report and report.error else prefect_api.why(run)
     Console(stderr=True, highlight=False).print(
         f"[red]✗[/] lab-up ended as {run['state_name']}: {escape(str(why))}",
         soft_wrap=True,

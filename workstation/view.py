@@ -20,8 +20,9 @@ from lab.endpoint import call_with_curl, call_with_python
 from lab.posture import Posture
 from lab.report.cost import CostReport, cost_rows, cost_words
 from lab.report.critical_path import account
-from lab.report.model import LabReport, Verdict, model_rows
-from workstation.prefect import Api
+from lab.report.model import LabReport, Verdict
+from lab.report.tables import model_rows
+from workstation.prefect_api import Api
 
 _SIGNS = {
     "COMPLETED": ("✓", "green"),
@@ -156,7 +157,7 @@ def _note_table(report: LabReport) -> Table:
     for column in ("model", "note", "Bedrock ID", "why"):
         table.add_column(column, overflow="fold")
     for note in report.model_notes:
-        table.add_row(note.alias, note.told.value, note.model_id or "-", Text(note.why))
+        table.add_row(note.alias, note.action.value, note.model_id or "-", Text(note.why))
     return table
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import ClientError
 
-from adapters.aws.session import Cloud, told
-from adapters.aws.user_agent import carried
+from adapters.aws.errors import translate_aws_errors
+from adapters.aws.session import Cloud
+from adapters.aws.user_agent import propagate_stage
 from lab.durations import format_duration
 from lab.errors import DeadlineError, PermanentError, TransientError
 from lab.models.catalog import Model
@@ -37,7 +38,7 @@ def ask_models(cloud: Cloud, models: list[Model]) -> list[ModelFacts]:
     """
     bedrock = _client(cloud)
     with ThreadPoolExecutor(max_workers=8) as pool:
-        return list(pool.map(carried(lambda model: _ask(bedrock, model)), models))
+        return list(pool.map(propagate_stage(lambda model: _ask(bedrock, model)), models))
 
 
 def subscribe(cloud: Cloud, model_id: str) -> None:
@@ -49,14 +50,14 @@ def subscribe(cloud: Cloud, model_id: str) -> None:
     bedrock = _client(cloud)
     doing = f"subscribing to {model_id}"
     # An offer's token and documents let their bearer agree: neither is ever logged.
-    with told(f"{doing} (bedrock:ListFoundationModelAgreementOffers)"):
+    with translate_aws_errors(f"{doing} (bedrock:ListFoundationModelAgreementOffers)"):
         offers = bedrock.list_foundation_model_agreement_offers(
             modelId=model_id, offerType="PUBLIC"
         )["offers"]
     if not offers:
         raise PermanentError(f"{doing}: Bedrock has no offer for it any more", _BY_HAND)
     rights = "bedrock:CreateFoundationModelAgreement, aws-marketplace:Subscribe, ViewSubscriptions"
-    with told(f"{doing} ({rights})"):
+    with translate_aws_errors(f"{doing} ({rights})"):
         try:
             bedrock.create_foundation_model_agreement(
                 modelId=model_id, offerToken=offers[0]["offerToken"]
@@ -79,7 +80,9 @@ def await_agreements(
     def check() -> bool | None:
         for model_id, before in list(missing.items()):
             try:
-                with told(f"asking Bedrock whether we may call {model_id} ({_AVAILABILITY})"):
+                with translate_aws_errors(
+                    f"asking Bedrock whether we may call {model_id} ({_AVAILABILITY})"
+                ):
                     answer = bedrock.get_foundation_model_availability(modelId=model_id)
             except TransientError as error:
                 log(error.message)
@@ -122,14 +125,16 @@ def _client(cloud: Cloud) -> BedrockClient:
 
 
 def _ask(bedrock: BedrockClient, model: Model) -> ModelFacts:
-    with told(f"asking Bedrock for {model.model_id} (bedrock:GetFoundationModel)"):
+    with translate_aws_errors(f"asking Bedrock for {model.model_id} (bedrock:GetFoundationModel)"):
         try:
             details = bedrock.get_foundation_model(modelIdentifier=model.model_id)["modelDetails"]
         except ClientError as error:
             if error.response["Error"]["Code"] in _UNLISTED:
                 return ModelFacts(listed=False)
             raise
-    with told(f"asking Bedrock whether we may call {model.model_id} ({_AVAILABILITY})"):
+    with translate_aws_errors(
+        f"asking Bedrock whether we may call {model.model_id} ({_AVAILABILITY})"
+    ):
         try:
             answer = bedrock.get_foundation_model_availability(modelId=model.model_id)
         except ClientError as error:
@@ -162,7 +167,9 @@ def _ask(bedrock: BedrockClient, model: Model) -> ModelFacts:
 
 def _is_offered(bedrock: BedrockClient, model_id: str) -> bool:
     """Whether there is something to agree to: not every provider's models have terms of its own."""
-    with told(f"looking for offers of {model_id} (bedrock:ListFoundationModelAgreementOffers)"):
+    with translate_aws_errors(
+        f"looking for offers of {model_id} (bedrock:ListFoundationModelAgreementOffers)"
+    ):
         try:
             found = bedrock.list_foundation_model_agreement_offers(
                 modelId=model_id, offerType="PUBLIC"
@@ -176,7 +183,9 @@ def _use_case_missing(bedrock: BedrockClient, model: Model) -> bool:
     """Whether the provider is one that wants the account's use case first, and has none."""
     if not model.model_id.startswith("anthropic."):
         return False
-    with told("looking for the account's use case form (bedrock:GetUseCaseForModelAccess)"):
+    with translate_aws_errors(
+        "looking for the account's use case form (bedrock:GetUseCaseForModelAccess)"
+    ):
         try:
             bedrock.get_use_case_for_model_access()
         except bedrock.exceptions.ResourceNotFoundException:
@@ -188,7 +197,7 @@ def _profile_regions(bedrock: BedrockClient, model: Model) -> list[str] | None:
     """Every region that the model's profile sends requests to; ``None`` if there is no profile."""
     assert model.inference_profile
     profile = model.inference_profile.id
-    with told(f"looking for the profile {profile} (bedrock:GetInferenceProfile)"):
+    with translate_aws_errors(f"looking for the profile {profile} (bedrock:GetInferenceProfile)"):
         try:
             found = bedrock.get_inference_profile(inferenceProfileIdentifier=profile)
         except ClientError as error:

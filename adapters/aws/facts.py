@@ -11,8 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
-from adapters.aws.session import Cloud, told
-from adapters.aws.user_agent import carried
+from adapters.aws.errors import translate_aws_errors
+from adapters.aws.service import LabService
+from adapters.aws.session import Cloud
+from adapters.aws.user_agent import propagate_stage
 from lab import names
 from lab.errors import PermanentError
 from lab.posture import INVOKE, PROFILE_KEY, Container, Ingress, Question, RoleFacts, TaskFacts
@@ -31,7 +33,7 @@ _UP_AGAIN = "Bring the lab up again."
 def read_task(cloud: Cloud, lab: str, task_arn: str) -> TaskFacts:
     """The task and the revision that it is of; PermanentError if the task is gone."""
     ecs, name = cast("ECSClient", cloud.client("ecs")), names.resource_name(lab)
-    with told(f"describing the task of {lab}"):
+    with translate_aws_errors(f"describing the task of {lab}"):
         tasks = ecs.describe_tasks(cluster=name, tasks=[task_arn])["tasks"]
         if not tasks:
             raise PermanentError(f"the task of lab {lab} is gone", _UP_AGAIN)
@@ -64,18 +66,18 @@ def read_task(cloud: Cloud, lab: str, task_arn: str) -> TaskFacts:
     )
 
 
-def _container(told_of: ContainerDefinitionOutputTypeDef) -> Container:
-    capabilities = told_of.get("linuxParameters", {}).get("capabilities", {})
+def _container(definition: ContainerDefinitionOutputTypeDef) -> Container:
+    capabilities = definition.get("linuxParameters", {}).get("capabilities", {})
     return Container(
-        name=told_of["name"],
-        text=json.dumps(told_of, default=str),
-        environment={one["name"]: one["value"] for one in told_of.get("environment", [])},
-        secrets={one["name"]: one["valueFrom"] for one in told_of.get("secrets", [])},
-        user=told_of.get("user", ""),
-        read_only=told_of.get("readonlyRootFilesystem", False),
+        name=definition["name"],
+        text=json.dumps(definition, default=str),
+        environment={one["name"]: one["value"] for one in definition.get("environment", [])},
+        secrets={one["name"]: one["valueFrom"] for one in definition.get("secrets", [])},
+        user=definition.get("user", ""),
+        read_only=definition.get("readonlyRootFilesystem", False),
         dropped=tuple(capabilities.get("drop", [])),
         added=tuple(capabilities.get("add", [])),
-        privileged=told_of.get("privileged", False),
+        privileged=definition.get("privileged", False),
     )
 
 
@@ -85,13 +87,12 @@ def _groups(cloud: Cloud, lab: str, task: TaskTypeDef) -> list[str]:
     interfaces = [d["value"] for d in details if d.get("name") == "networkInterfaceId"]
     if interfaces:
         ec2 = cast("EC2Client", cloud.client("ec2"))
-        with told(f"describing the network interface of {lab}"):
+        with translate_aws_errors(f"describing the network interface of {lab}"):
             found = ec2.describe_network_interfaces(NetworkInterfaceIds=interfaces)
         return sorted(
             group["GroupId"] for one in found["NetworkInterfaces"] for group in one["Groups"]
         )
-    name = names.resource_name(lab)
-    service = cloud.service(name, name)
+    service = LabService(cloud, lab).describe()
     network = service.get("networkConfiguration", {}) if service else {}
     return sorted(network.get("awsvpcConfiguration", {}).get("securityGroups", []))
 
@@ -102,7 +103,7 @@ def read_ingress(cloud: Cloud, groups: Iterable[str]) -> list[Ingress]:
     wanted = list(groups)
     if not wanted:
         return []
-    with told(f"reading the firewall {', '.join(wanted)}"):
+    with translate_aws_errors(f"reading the firewall {', '.join(wanted)}"):
         found = ec2.describe_security_groups(GroupIds=wanted)["SecurityGroups"]
     return [
         Ingress(source, rule["IpProtocol"], rule.get("FromPort"), rule.get("ToPort"))
@@ -122,7 +123,7 @@ def _sources(rule: Mapping[str, Any]) -> Iterator[str]:
 def read_role(cloud: Cloud, role: str) -> RoleFacts:
     """The role's boundary and policies, as IAM has them now."""
     iam = cast("IAMClient", cloud.client("iam"))
-    with told(f"reading the role {role}"):
+    with translate_aws_errors(f"reading the role {role}"):
         boundary = iam.get_role(RoleName=role)["Role"].get("PermissionsBoundary", {})
         attached = [
             policy["PolicyArn"]
@@ -162,7 +163,7 @@ def ask_iam(
             else {}
         )
         # One resource a call: of several, IAM tells apart only what it has no common answer to.
-        with told(f"asking IAM whether the gateway may call {question}"):
+        with translate_aws_errors(f"asking IAM whether the gateway may call {question}"):
             answer = iam.simulate_principal_policy(
                 PolicySourceArn=role_arn,
                 ActionNames=sorted(INVOKE),
@@ -173,7 +174,7 @@ def ask_iam(
 
     asked = list(questions)
     with ThreadPoolExecutor(max_workers=4) as pool:
-        return dict(zip(asked, pool.map(carried(ask), asked), strict=True))
+        return dict(zip(asked, pool.map(propagate_stage(ask), asked), strict=True))
 
 
 def read_retention(cloud: Cloud, lab: str) -> int | None:
@@ -183,7 +184,7 @@ def read_retention(cloud: Cloud, lab: str) -> int | None:
 
 def _log_group(cloud: Cloud, lab: str) -> Mapping[str, Any]:
     logs, name = cast("CloudWatchLogsClient", cloud.client("logs")), names.log_group(lab)
-    with told(f"looking for the log group {name}"):
+    with translate_aws_errors(f"looking for the log group {name}"):
         for page in logs.get_paginator("describe_log_groups").paginate(logGroupNamePrefix=name):
             for group in page["logGroups"]:
                 if group.get("logGroupName") == name:
@@ -197,7 +198,7 @@ def read_tags(cloud: Cloud, lab: str, task: TaskFacts) -> dict[str, dict[str, st
     secrets = cast("SecretsManagerClient", cloud.client("secretsmanager"))
     logs = cast("CloudWatchLogsClient", cloud.client("logs"))
     ec2 = cast("EC2Client", cloud.client("ec2"))
-    with told(f"reading the tags of {lab}"):
+    with translate_aws_errors(f"reading the tags of {lab}"):
         clusters = ecs.describe_clusters(clusters=[name], include=["TAGS"])["clusters"]
         services = ecs.describe_services(cluster=name, services=[name], include=["TAGS"])
         tasks = ecs.describe_tasks(cluster=name, tasks=[task.arn], include=["TAGS"])["tasks"]

@@ -57,19 +57,18 @@ class LeaseLostError(PermanentError):
 class Store(Protocol):
     """What a lease needs of an object store: conditional writes that answer ``None`` if beaten."""
 
-    def read_object(self, bucket: str, key: str) -> tuple[bytes, str] | None:
+    def read(self, key: str) -> tuple[bytes, str] | None:
         """The object and its ETag."""
         ...
 
-    def write_object(self, bucket: str, key: str, body: bytes, replacing: str | None) -> str | None:
+    def write(self, key: str, body: bytes, replacing: str | None) -> str | None:
         """Write if the object still has the ETag ``replacing`` (``None``: if there is none)."""
         ...
 
 
 @contextmanager
-def hold_lab(
+def hold_lease(
     store: Store,
-    bucket: str,
     lab: str,
     holder: Holder,
     *,
@@ -88,8 +87,8 @@ def hold_lab(
     block's end raises LeaseLostError, unless the block raised something itself.
     """
     key = lease_key(lab)
-    etag = _acquire(store, bucket, key, lab, holder, patience, log, sleep, clock)
-    keeper = _Keeper(store, bucket, key, holder, etag, on_lost, log, clock, renew_every)
+    etag = _acquire(store, key, lab, holder, patience, log, sleep, clock)
+    keeper = _Keeper(store, key, holder, etag, on_lost, log, clock, renew_every)
     keeper.start()
     try:
         yield
@@ -106,15 +105,14 @@ def lease_key(lab: str) -> str:
     return f"leases/{lab}.json"
 
 
-def current_holder(store: Store, bucket: str, lab: str) -> Holder | None:
+def current_holder(store: Store, lab: str) -> Holder | None:
     """Who holds ``lab``, or held it when it died; ``None`` when it is free."""
-    found = store.read_object(bucket, lease_key(lab))
+    found = store.read(lease_key(lab))
     return _holder_of(found[0]) if found else None
 
 
 def _acquire(
     store: Store,
-    bucket: str,
     key: str,
     lab: str,
     holder: Holder,
@@ -126,26 +124,26 @@ def _acquire(
     started = clock()
     seen: dict[str, float] = {}
     first: dict[str, str] = {}
-    told: set[str] = set()
+    logged: set[str] = set()
 
     def check() -> str | None:
-        found = store.read_object(bucket, key)
+        found = store.read(key)
         if found is None:
-            return store.write_object(bucket, key, _body(holder, 0), None)
+            return store.write(key, _body(holder, 0), None)
         body, etag = found
         other = _holder_of(body)
         if other is None or other.run == holder.run:
-            return store.write_object(bucket, key, _body(holder, 0), etag)
+            return store.write(key, _body(holder, 0), etag)
         if clock() - seen.setdefault(etag, clock()) >= LEASE_SECONDS:
             log(f"taking lab {lab} over from {other}, which has not been heard for a minute")
-            return store.write_object(bucket, key, _body(holder, 0), etag)
+            return store.write(key, _body(holder, 0), etag)
         # Without patience a dead holder would refuse everybody, for nobody would watch it long
         # enough to take over from it.
         heard = first.setdefault(other.run, etag) != etag
         if heard and clock() - started >= patience(other):
             raise LabHeldError(lab, other)
-        if other.run not in told:
-            told.add(other.run)
+        if other.run not in logged:
+            logged.add(other.run)
             log(f"waiting: lab {lab} is held by {other}")
         return None
 
@@ -160,7 +158,6 @@ class _Keeper:
     def __init__(
         self,
         store: Store,
-        bucket: str,
         key: str,
         holder: Holder,
         etag: str,
@@ -169,7 +166,7 @@ class _Keeper:
         clock: Callable[[], float],
         every: float,
     ) -> None:
-        self._store, self._bucket, self._key, self._holder = store, bucket, key, holder
+        self._store, self._key, self._holder = store, key, holder
         self._etag, self._on_lost, self._log = etag, on_lost, log
         self._clock, self._every = clock, every
         self._renewals, self._renewed = 0, clock()
@@ -186,7 +183,7 @@ class _Keeper:
         self._thread.join(timeout=LEASE_SECONDS)
         if not self.lost:
             try:
-                self._store.write_object(self._bucket, self._key, _FREE, self._etag)
+                self._store.write(self._key, _FREE, self._etag)
             except LabError as error:
                 self._log(f"the lease could not be given back, it ends in a minute: {error}")
 
@@ -196,9 +193,7 @@ class _Keeper:
             # Others count from when they see the renewal, which may be before its answer is here.
             begun = self._clock()
             try:
-                etag = self._store.write_object(
-                    self._bucket, self._key, _body(self._holder, self._renewals), self._etag
-                )
+                etag = self._store.write(self._key, _body(self._holder, self._renewals), self._etag)
                 etag = etag or self._still_ours()
             except Exception as error:  # whatever it is, the renewing must go on
                 self._log(f"the lease could not be renewed yet: {error}")
@@ -215,7 +210,7 @@ class _Keeper:
 
     def _still_ours(self) -> str | None:
         """The ETag after a renewal that was written though its answer was lost."""
-        found = self._store.read_object(self._bucket, self._key)
+        found = self._store.read(self._key)
         holder = _holder_of(found[0]) if found else None
         return found[1] if found and holder and holder.run == self._holder.run else None
 

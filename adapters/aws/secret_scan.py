@@ -16,12 +16,13 @@ from pathlib import Path
 
 import httpx
 
-from adapters.aws.session import Cloud
-from adapters.aws.user_agent import carried
+from adapters.aws.bucket import StateBucket
+from adapters.aws.registry import Registry
+from adapters.aws.user_agent import propagate_stage
 from lab.errors import PermanentError, TransientError
+from lab.files import write_atomic
 from lab.leaks import find_in_pieces, find_secrets
 from lab.posture import Searched
-from lab.report.model import write_whole
 
 #: Raise it when what is searched for changes: what was searched before is searched again then.
 SEARCH_FORM = 1
@@ -34,18 +35,18 @@ _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
 def search_image(
-    cloud: Cloud, repository: str, digest: str, known: Mapping[str, str], memory: Path
+    registry: Registry, digest: str, known: Mapping[str, str], memory: Path
 ) -> Searched:
     """Configuration, history and every layer of the image, as the registry gives them out.
 
     ``known`` are values to look for besides, by name; ``memory`` is the file that remembers.
     TransientError if the registry does not give one out, PermanentError if it gives another.
     """
-    manifest = cloud.image_manifest(repository, digest)
+    manifest = registry.manifest(digest)
     config = str(manifest["config"]["digest"])
     findings = [
         f"{kind} in the image's configuration"
-        for kind in find_in_pieces(_blob(cloud, repository, config), known)
+        for kind in find_in_pieces(_blob(registry, config), known)
     ]
     remembered = _recall(memory)
     searched: dict[str, int] = {}
@@ -55,7 +56,7 @@ def search_image(
         if name in remembered:
             before += 1
             continue
-        found = find_in_pieces(_opened(_blob(cloud, repository, name), name), known)
+        found = find_in_pieces(_opened(_blob(registry, name), name), known)
         findings += [f"{kind} in layer {name}" for kind in found]
         size += layer["size"]
         if layer["size"] > SMALL and not found:
@@ -64,40 +65,40 @@ def search_image(
         # Another run may have remembered others meanwhile.
         _remember(memory, {**_recall(memory), **searched})
     count = len(manifest["layers"]) - before
-    told = f"configuration and {count} layers, {size / 1e6:.1f} MB"
+    looked_at = f"configuration and {count} layers, {size / 1e6:.1f} MB"
     if before:
-        told += f", and {before} that were searched before"
-    return Searched(told, tuple(findings))
+        looked_at += f", and {before} that were searched before"
+    return Searched(looked_at, tuple(findings))
 
 
-def search_state(cloud: Cloud, bucket: str, key: str, known: Mapping[str, str]) -> Searched:
+def search_state(bucket: StateBucket, key: str, known: Mapping[str, str]) -> Searched:
     """The Terraform state under ``key``, the present one and those before it.
 
     PermanentError where there is none.
     """
-    current = cloud.read_object(bucket, key)
+    current = bucket.read(key)
     if current is None:
-        raise PermanentError(f"there is no s3://{bucket}/{key}", "Bring the lab up again.")
+        raise PermanentError(f"there is no s3://{bucket.name}/{key}", "Bring the lab up again.")
     findings = [f"{kind} in the state" for kind in find_secrets(current[0], known)]
-    versions = cloud.object_versions(bucket, key)
+    versions = bucket.earlier_versions(key)
     newest = versions[:MOST_VERSIONS]
 
     def look(version: str) -> list[str]:
-        return find_secrets(cloud.read_version(bucket, key, version), known)
+        return find_secrets(bucket.read_version(key, version), known)
 
     with ThreadPoolExecutor(max_workers=4) as pool:
-        for version, kinds in zip(newest, pool.map(carried(look), newest), strict=True):
+        for version, kinds in zip(newest, pool.map(propagate_stage(look), newest), strict=True):
             findings += [f"{kind} in version {version} of the state" for kind in kinds]
-    told = f"the state and {len(newest)} versions before it"
+    looked_at = f"the state and {len(newest)} versions before it"
     if len(versions) > len(newest):
-        told += f", of {len(versions)}"
-    return Searched(told, tuple(findings))
+        looked_at += f", of {len(versions)}"
+    return Searched(looked_at, tuple(findings))
 
 
-def _blob(cloud: Cloud, repository: str, digest: str) -> Iterator[bytes]:
+def _blob(registry: Registry, digest: str) -> Iterator[bytes]:
     """The bytes of ``digest`` in pieces, held to it at their end."""
     # The address bears a right: no error may repeat it.
-    url = cloud.blob_url(repository, digest)
+    url = registry.blob_url(digest)
     whole = hashlib.sha256()
     try:
         with httpx.stream("GET", url, timeout=60.0, follow_redirects=True) as answer:
@@ -159,4 +160,4 @@ def _recall(memory: Path) -> dict[str, int]:
 
 
 def _remember(memory: Path, layers: Mapping[str, int]) -> None:
-    write_whole(memory, json.dumps({"form": SEARCH_FORM, "free_of_keys": layers}, indent=2) + "\n")
+    write_atomic(memory, json.dumps({"form": SEARCH_FORM, "free_of_keys": layers}, indent=2) + "\n")

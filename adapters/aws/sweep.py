@@ -15,8 +15,10 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from adapters.aws.session import Cloud, told
-from adapters.aws.user_agent import carried
+from adapters.aws.errors import translate_aws_errors
+from adapters.aws.service import LabService
+from adapters.aws.session import Cloud
+from adapters.aws.user_agent import propagate_stage
 from lab import names
 from lab.errors import LabError
 
@@ -66,19 +68,19 @@ class Sweeper:
         }
 
         def found(what: str) -> list[Leftover]:
-            with told(f"looking for {what}"):
+            with translate_aws_errors(f"looking for {what}"):
                 return list(looks[what](lab))
 
         # Services answer independently of each other, and nothing is changed here.
         with ThreadPoolExecutor(max_workers=len(looks)) as pool:
-            everything = list(pool.map(carried(found), looks))
+            everything = list(pool.map(propagate_stage(found), looks))
         return list(looks), [item for items in everything for item in items]
 
     def remove(self, found: list[Leftover], log: Callable[[str], None]) -> None:
         """Remove what was found, in order; what cannot be removed is told and passed over."""
         for item in found:
             try:
-                with told(f"removing {item.kind} {item.name}"):
+                with translate_aws_errors(f"removing {item.kind} {item.name}"):
                     item.remove()
                 log(f"removed {item.kind} {item.name}")
             except LabError as error:
@@ -205,7 +207,9 @@ class Sweeper:
                     family,
                     f"aws ecs deregister-task-definition --task-definition {family}:REVISION "
                     "(each revision)",
-                    partial(self._cloud.forget_task_definitions, family),
+                    LabService(
+                        self._cloud, names.lab_of_resource(family) or owner
+                    ).forget_task_definitions,
                 )
 
     def _secrets(self, lab: str | None) -> Iterator[Leftover]:
@@ -341,11 +345,11 @@ def _unless_gone(ask: Callable[[], Any]) -> Any:
     try:
         return ask()
     except ClientError as error:
-        told_of = error.response["Error"]
-        if told_of["Code"] in _GONE_CODES or (
+        answer = error.response["Error"]
+        if answer["Code"] in _GONE_CODES or (
             # Of a family whose last revision was deregistered, ECS has no code of its own.
-            told_of["Code"] == "ClientException"
-            and told_of.get("Message", "").startswith("Unable to describe task definition")
+            answer["Code"] == "ClientException"
+            and answer.get("Message", "").startswith("Unable to describe task definition")
         ):
             return None
         raise

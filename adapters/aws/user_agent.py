@@ -34,7 +34,7 @@ def user_agent() -> str:
     return f"{names.PROJECT}/{stage.replace(' ', '-')}" if stage else names.PROJECT
 
 
-def carried(function: Callable[[T], R]) -> Callable[[T], R]:
+def propagate_stage(function: Callable[[T], R]) -> Callable[[T], R]:
     """``function`` for other threads, whose calls are then made for the stage of this one."""
     stage = _stage.get()
 

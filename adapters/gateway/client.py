@@ -9,23 +9,18 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
+import openai
+from openai import OpenAI
+from openai.types.chat import ChatCompletionChunk
 
 from lab.endpoint import Endpoint
 from lab.errors import PermanentError, TransientError
-from lab.lazily import Lazily
 from lab.models.render import ValidationCase
 from lab.report.model import ModelResult, Verdict
 from lab.waiting import wait_for
-
-if TYPE_CHECKING:
-    import openai
-    from openai import OpenAI
-    from openai.types.chat import ChatCompletionChunk
-else:
-    openai = Lazily("openai")
 
 #: How long one answer of a model may take, in seconds.
 ANSWER_TIMEOUT = 60.0

@@ -20,7 +20,7 @@ import httpx
 from adapters.gateway.client import certificate_error, pinned, trusting
 from lab.endpoint import Endpoint
 from lab.errors import TransientError
-from lab.posture import Probe, Refusal, Shown
+from lab.posture import Probe, Refusal, TlsHandshake
 
 #: For one connection, and for one answer: refusals are quick.
 TIMEOUT = 10.0
@@ -40,7 +40,7 @@ _NOT_ASKED = {"NO_PROTOCOLS_AVAILABLE", "NO_CIPHERS_AVAILABLE", "NO_CIPHER_MATCH
 _AGAIN = "Try again; `lab-watch` tells whether the gateway is ready."
 
 
-def shake_hands(endpoint: Endpoint) -> Shown:
+def shake_hands(endpoint: Endpoint) -> TlsHandshake:
     """What the gateway shows to who trusts the lab's authority and asks for the lab's name.
 
     TransientError where nothing answers.
@@ -57,10 +57,10 @@ def shake_hands(endpoint: Endpoint) -> Shown:
         refused = certificate_error(error, endpoint.url)
         if refused is None:
             raise _no_answer(endpoint, error) from None
-        return Shown(refused=refused.message)
+        return TlsHandshake(refused=refused.message)
     alternatives: tuple[tuple[str, str], ...] = certificate.get("subjectAltName", ())  # type: ignore[assignment]
     ends = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
-    return Shown(
+    return TlsHandshake(
         version=version,
         names=tuple(value for _, value in alternatives),
         not_after=datetime.fromtimestamp(ends, UTC),

@@ -116,7 +116,7 @@ def _read(
     entries: Sequence[LockedRequirement],
     silent: list[str],
 ) -> Audit:
-    told = {found["name"]: found for found in answer if "skip_reason" not in found}
+    answered = {found["name"]: found for found in answer if "skip_reason" not in found}
     findings = [
         Finding(
             package=name,
@@ -127,10 +127,10 @@ def _read(
             summary=_shorten(fault.get("description", "")),
             source=source,
         )
-        for name, found in told.items()
+        for name, found in answered.items()
         for fault in found.get("vulns", ())
     ]
-    unknown = [f"{entry.name} {entry.version}" for entry in entries if entry.name not in told]
+    unknown = [f"{entry.name} {entry.version}" for entry in entries if entry.name not in answered]
     return Audit(source, findings, unknown, silent)
 
 

@@ -9,7 +9,7 @@ import docker
 from docker.errors import APIError, DockerException, ImageNotFound
 
 from adapters.aws.denial import find_denial
-from adapters.aws.session import RegistryLogin
+from adapters.aws.registry import RegistryLogin
 from adapters.process import raise_if_interrupted
 from lab.errors import PermanentError, TransientError
 
@@ -57,7 +57,7 @@ def push(
     On return the registry has confirmed the image; layers that it holds are not sent again.
     Raises PermanentError for what the registry refuses, TransientError where the transfer broke.
     """
-    told: dict[str, str] = {}
+    logged: dict[str, str] = {}
     try:
         for event in client.api.push(
             reference,
@@ -68,14 +68,14 @@ def push(
             raise_if_interrupted("the push")
             if "error" in event:
                 _raise_push_error(reference, str(event["error"]))
-            _tell(event, told, log)
+            _log_event(event, logged, log)
     except APIError as error:
         _raise_push_error(reference, str(error.explanation or error))
     except (DockerException, OSError) as error:
         raise TransientError(f"pushing {reference} broke off: {error}") from error
 
 
-def _tell(event: dict[str, Any], told: dict[str, str], log: Callable[[str], None]) -> None:
+def _log_event(event: dict[str, Any], logged: dict[str, str], log: Callable[[str], None]) -> None:
     layer, status = event.get("id"), event.get("status", "")
     if not layer:
         return
@@ -86,8 +86,8 @@ def _tell(event: dict[str, Any], told: dict[str, str], log: Callable[[str], None
         status = f"{tenths * 10} % of {detail['total'] / 1e6:.1f} MB"
     elif status not in {"Pushed", "Layer already exists"}:
         return
-    if told.get(layer) != status:
-        told[layer] = status
+    if logged.get(layer) != status:
+        logged[layer] = status
         log(f"push: layer {layer}: {status}")
 
 

@@ -35,7 +35,7 @@ WHEELS_AT_ONCE = 2
 _STRONG_HASHES = {"sha256", "sha384", "sha512"}
 _UNRECORDED = {"RECORD", "RECORD.jws", "RECORD.p7s"}
 _CHUNK = 1 << 20
-_TOLD_AT_MOST = 20
+_MOST_NAMED = 20
 
 Package = Annotated[str, Field(min_length=1), AfterValidator(canonicalize_name)]
 Reason = Annotated[str, Field(min_length=1)]
@@ -82,10 +82,10 @@ def check_wheels(wheels: Sequence[Path], rules: WheelRules, log: Callable[[str],
             if other != wheel.name:
                 faults.append(f"{wheel.name}: {path}: {other} brings it too")
     if faults:
-        more = [f"and {len(faults) - _TOLD_AT_MOST} more"] if len(faults) > _TOLD_AT_MOST else []
+        more = [f"and {len(faults) - _MOST_NAMED} more"] if len(faults) > _MOST_NAMED else []
         raise PermanentError(
             "these wheels may not go into the image:\n  "
-            + "\n  ".join([*faults[:_TOLD_AT_MOST], *more]),
+            + "\n  ".join([*faults[:_MOST_NAMED], *more]),
             "Do not install them. Look at what the files do; what is meant to be there, and is"
             " harmless, can be allowed in config/wheels.yaml with its reason.",
         )

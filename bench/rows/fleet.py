@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from adapters.aws.registry import Registry
 from bench.context import Bench
 from bench.harness import Aim, Figure, Row, Series
 
@@ -43,7 +44,7 @@ def at_once(bench: Bench) -> Iterator[Figure]:
 def _have_image(bench: Bench) -> None:
     """On return the registry holds the image: it is pushed once, however many labs there are."""
     repository, tag = bench.builder.ours().rpartition(":")[::2]
-    if not bench.stack.cloud.image_digest(repository.partition("/")[2], tag):
+    if not Registry(bench.stack.cloud, repository.partition("/")[2]).digest(tag):
         _up_and_down(bench, 1)
 
 

@@ -90,8 +90,8 @@ def _up(bench: Bench, row: Row, run: FlowRun) -> Iterator[Figure]:
 
 def _tag(run: FlowRun) -> str:
     if run.report is None or run.report.image is None:
-        raise PermanentError("the up told no image")
-    return run.report.image.partition("@")[0].rpartition(":")[2]
+        raise PermanentError("the up's report names no image")
+    return run.report.image.tag
 
 
 SERIES = Series(

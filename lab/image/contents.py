@@ -9,8 +9,9 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from pydantic import BaseModel, ConfigDict
+
 from lab.image.recipe import SBOM_NAME
-from lab.report.model import SbomFile
 
 
 @dataclass(frozen=True)
@@ -82,3 +83,14 @@ def describe_sbom(text: str) -> SbomFile:
         python_packages=sum(package.startswith("pkg:pypi/") for package in packages),
         debian_packages=sum(package.startswith("pkg:deb/") for package in packages),
     )
+
+
+class SbomFile(BaseModel):
+    """The image's bill of materials, a file beside the report: its hash and what it lists."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    sha256: str
+    python_packages: int
+    debian_packages: int

@@ -59,7 +59,7 @@ class State(StrEnum):
     """Whether a lab can have a model."""
 
     OK = "ok"
-    #: Bedrock tells nothing of it, and the settings take that.
+    #: Bedrock says nothing of it, and the settings take that.
     UNKNOWN = "not known"
     #: Somebody has agreed to its terms, which takes minutes.
     PENDING = "pending"
@@ -80,7 +80,7 @@ class Assessment(BaseModel):
     ends_at: datetime | None = None
 
 
-class Terms(BaseModel):
+class ModelPolicy(BaseModel):
     """What a lab asks of its models, and what may be done to have them."""
 
     model_config = ConfigDict(frozen=True)
@@ -88,19 +88,19 @@ class Terms(BaseModel):
     region: str
     at: datetime
     lab_ends: datetime
-    #: A model whose life ends before this is told of.
+    #: A model whose life ends before this gets a warning.
     warn_until: datetime
     subscribe: bool = False
     unlisted_models: bool = False
 
     def served(self, assessment: Assessment) -> bool:
-        """Whether a lab with these terms can have the model, if need be after subscribing."""
+        """Whether a lab with this policy can have the model, if need be after subscribing."""
         return assessment.state in {State.OK, State.UNKNOWN, State.PENDING} or (
             self.subscribe and assessment.state is State.TO_SUBSCRIBE
         )
 
 
-class Told(StrEnum):
+class ModelAction(StrEnum):
     """What was done about an alias of a lab."""
 
     SUBSTITUTED = "substituted"
@@ -115,12 +115,12 @@ class ModelNote(BaseModel):
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     alias: str
-    told: Told
+    action: ModelAction
     model_id: str | None
     why: str
 
 
-class Settled(BaseModel):
+class ModelSelection(BaseModel):
     """The models that a lab gets, under the aliases that were wanted, and what to know of them."""
 
     model_config = ConfigDict(frozen=True)
@@ -136,34 +136,34 @@ class Settled(BaseModel):
     unknown: list[str] = Field(default_factory=list)
 
 
-def assess(model: Model, facts: ModelFacts, terms: Terms) -> Assessment:
+def assess(model: Model, facts: ModelFacts, policy: ModelPolicy) -> Assessment:
     """What ``facts`` mean for a lab with ``terms``: whether it can have ``model``, and why not."""
-    state, why = _judge(model, facts, terms)
+    state, why = _judge(model, facts, policy)
     return Assessment(
-        state=state, why=why, warnings=_warnings(model, facts, terms), ends_at=facts.ends_at
+        state=state, why=why, warnings=_warnings(model, facts, policy), ends_at=facts.ends_at
     )
 
 
-def _judge(model: Model, facts: ModelFacts, terms: Terms) -> tuple[State, str]:
+def _judge(model: Model, facts: ModelFacts, policy: ModelPolicy) -> tuple[State, str]:
     missing = None if facts.listed else model.model_id
     if model.inference_profile and facts.profile_listed is False:
         missing = missing or model.inference_profile.id
-    if missing and terms.unlisted_models:
-        return State.UNKNOWN, f"Bedrock in {terms.region} does not list {missing}"
+    if missing and policy.unlisted_models:
+        return State.UNKNOWN, f"Bedrock in {policy.region} does not list {missing}"
     if not facts.listed:
-        why = f"Bedrock in {terms.region} does not know it, or knows it no longer"
+        why = f"Bedrock in {policy.region} does not know it, or knows it no longer"
         return State.RETIRED, why
-    if facts.ends_at and facts.ends_at <= terms.at:
+    if facts.ends_at and facts.ends_at <= policy.at:
         return State.RETIRED, f"its life ended on {_day(facts.ends_at)}"
-    if facts.ends_at and facts.ends_at <= terms.lab_ends:
+    if facts.ends_at and facts.ends_at <= policy.lab_ends:
         return State.RETIRED, f"its life ends at {to_rfc3339(facts.ends_at)}, before this lab does"
-    if refusal := _refusal(facts, terms):
+    if refusal := _refusal(facts, policy):
         closed = "; it is Legacy, and closed to new customers" if facts.legacy else ""
         return State.UNAVAILABLE, refusal + closed
     if missing:
-        return State.NEEDS_PROFILE, f"{terms.region} has no inference profile {missing}"
+        return State.NEEDS_PROFILE, f"{policy.region} has no inference profile {missing}"
     if not model.inference_profile and not facts.on_demand:
-        why = f"{terms.region} serves it through an inference profile; the catalogue names none"
+        why = f"{policy.region} serves it through an inference profile; the catalogue names none"
         return State.NEEDS_PROFILE, why
     if facts.agreement is Agreement.PENDING:
         return State.PENDING, "the account's agreement to its terms is on its way"
@@ -172,15 +172,16 @@ def _judge(model: Model, facts: ModelFacts, terms: Terms) -> tuple[State, str]:
     return State.OK, ""
 
 
-def _refusal(facts: ModelFacts, terms: Terms) -> str | None:
+def _refusal(facts: ModelFacts, policy: ModelPolicy) -> str | None:
     """Why Bedrock would not serve the account, whatever is agreed to."""
     if not facts.in_region:
-        return f"Bedrock does not offer it in {terms.region}"
+        return f"Bedrock does not offer it in {policy.region}"
     if not facts.authorized:
         return "AWS does not authorise the account to call it; Bedrock's console or AWS Support can"
     if facts.agreement is Agreement.ERROR:
+        reason = facts.agreement_error or "without a reason"
         return (
-            f"the account's agreement to its terms failed ({facts.agreement_error or 'unsaid'}): "
+            f"the account's agreement to its terms failed ({reason}): "
             "look at the account's payment method, and subscribe in Bedrock's console"
         )
     if facts.use_case_missing:
@@ -194,35 +195,35 @@ def _refusal(facts: ModelFacts, terms: Terms) -> str | None:
     return None
 
 
-def _warnings(model: Model, facts: ModelFacts, terms: Terms) -> list[str]:
-    told = []
-    if facts.ends_at and (facts.legacy or facts.ends_at <= terms.warn_until):
+def _warnings(model: Model, facts: ModelFacts, policy: ModelPolicy) -> list[str]:
+    warnings = []
+    if facts.ends_at and (facts.legacy or facts.ends_at <= policy.warn_until):
         following = f"; its successor is {model.successor}" if model.successor else ""
-        told.append(f"its life ends on {_day(facts.ends_at)}{following}")
+        warnings.append(f"its life ends on {_day(facts.ends_at)}{following}")
     if facts.legacy:
         since = f" since {_day(facts.legacy_at)}" if facts.legacy_at else ""
-        told.append(f"Legacy{since}: refused to accounts that have not called it lately")
-    if facts.extended_at and facts.extended_at <= terms.lab_ends:
-        told.append(f"in extended access from {_day(facts.extended_at)}, which may cost more")
+        warnings.append(f"Legacy{since}: refused to accounts that have not called it lately")
+    if facts.extended_at and facts.extended_at <= policy.lab_ends:
+        warnings.append(f"in extended access from {_day(facts.extended_at)}, which may cost more")
     if facts.agreement is Agreement.NOT_AVAILABLE and not facts.offered:
-        told.append("Bedrock knows of no agreement to its terms, and has no offer of one")
+        warnings.append("Bedrock knows of no agreement to its terms, and has no offer of one")
     if model.inference_profile:
         beyond = sorted(set(facts.profile_regions) - set(model.inference_profile.regions))
         if beyond:
-            told.append(
+            warnings.append(
                 f"{model.inference_profile.id} also sends requests to {', '.join(beyond)}, where "
                 "the lab may not call it: the catalogue does not name them"
             )
-    return told
+    return warnings
 
 
-def settle(
+def select_models(
     wanted: list[Model],
     catalog: Catalog,
     ask: Callable[[list[Model]], list[ModelFacts]],
-    terms: Terms,
+    policy: ModelPolicy,
     on_retired: OnRetired,
-) -> Settled:
+) -> ModelSelection:
     """The models that a lab gets for those ``wanted``, in that order.
 
     ``ask`` gives the facts of each model, in order; it is asked once for all that are wanted, and
@@ -230,38 +231,40 @@ def settle(
     stands in for. Raises PermanentError, naming each model that cannot be had and its successor,
     where ``on_retired`` says nothing else or no model would be left.
     """
-    known = _assess_all(wanted, catalog, ask, terms, heirs=on_retired is not OnRetired.SKIP)
+    known = _assess_all(wanted, catalog, ask, policy, heirs=on_retired is not OnRetired.SKIP)
     served: list[tuple[Model, Assessment]] = []
     notes: list[ModelNote] = []
     refused: list[Model] = []
     for model in wanted:
         found = known[model.alias]
-        heir = _heir(model, catalog, known, terms)
-        if terms.served(found):
+        heir = _heir(model, catalog, known, policy)
+        if policy.served(found):
             served.append((model, found))
         elif on_retired is OnRetired.SKIP:
-            notes.append(_note(model, Told.SKIPPED, found.why))
+            notes.append(_note(model, ModelAction.SKIPPED, found.why))
         elif on_retired is OnRetired.SUBSTITUTE and heir:
             stands_in = heir.model_copy(update={"alias": model.alias})
             served.append((stands_in, known[heir.alias]))
-            notes.append(_note(stands_in, Told.SUBSTITUTED, f"{model.model_id}: {found.why}"))
+            notes.append(
+                _note(stands_in, ModelAction.SUBSTITUTED, f"{model.model_id}: {found.why}")
+            )
         else:
             refused.append(model)
     if refused:
-        raise _refuse(refused, len(wanted), catalog, known, terms)
+        raise _refuse(refused, len(wanted), catalog, known, policy)
     if not served:
-        told = "; ".join(f"{note.alias}: {note.why}" for note in notes)
+        reasons = "; ".join(f"{note.alias}: {note.why}" for note in notes)
         raise PermanentError(
-            f"no model is left, because every one would be skipped: {told}",
+            f"no model is left, because every one would be skipped: {reasons}",
             "Name other models, or choose `substitute`.",
         )
     for model, found in served:
         if found.state is State.TO_SUBSCRIBE:
-            notes.append(_note(model, Told.SUBSCRIBED, "the account agreed to its terms"))
+            notes.append(_note(model, ModelAction.SUBSCRIBED, "the account agreed to its terms"))
         if found.warnings:
-            notes.append(_note(model, Told.WARNED, "; ".join(found.warnings)))
+            notes.append(_note(model, ModelAction.WARNED, "; ".join(found.warnings)))
     to_subscribe = _ids(served, State.TO_SUBSCRIBE)
-    return Settled(
+    return ModelSelection(
         models=[model for model, _ in served],
         notes=notes,
         ends={model.alias: found.ends_at for model, found in served if found.ends_at},
@@ -275,7 +278,7 @@ def _assess_all(
     wanted: list[Model],
     catalog: Catalog,
     ask: Callable[[list[Model]], list[ModelFacts]],
-    terms: Terms,
+    policy: ModelPolicy,
     *,
     heirs: bool,
 ) -> dict[str, Assessment]:
@@ -284,19 +287,19 @@ def _assess_all(
     asked = wanted
     while asked:
         for model, facts in zip(asked, ask(asked), strict=True):
-            known[model.alias] = assess(model, facts, terms)
-        following = [catalog.successor_of(m) for m in asked if not terms.served(known[m.alias])]
-        unasked = {m.alias: m for m in following if m and m.alias not in known}
-        asked = list(unasked.values()) if heirs else []
+            known[model.alias] = assess(model, facts, policy)
+        following = [catalog.successor_of(m) for m in asked if not policy.served(known[m.alias])]
+        not_asked = {m.alias: m for m in following if m and m.alias not in known}
+        asked = list(not_asked.values()) if heirs else []
     return known
 
 
 def _heir(
-    model: Model, catalog: Catalog, known: dict[str, Assessment], terms: Terms
+    model: Model, catalog: Catalog, known: dict[str, Assessment], policy: ModelPolicy
 ) -> Model | None:
     """The first successor that can be had, of those that were asked about."""
     heir = catalog.successor_of(model)
-    while heir and heir.alias in known and not terms.served(known[heir.alias]):
+    while heir and heir.alias in known and not policy.served(known[heir.alias]):
         heir = catalog.successor_of(heir)
     return heir if heir and heir.alias in known else None
 
@@ -306,13 +309,13 @@ def _refuse(
     of: int,
     catalog: Catalog,
     known: dict[str, Assessment],
-    terms: Terms,
+    policy: ModelPolicy,
 ) -> PermanentError:
     lines = []
     substitutable = False
     for model in refused:
         found = known[model.alias]
-        heir = _heir(model, catalog, known, terms)
+        heir = _heir(model, catalog, known, policy)
         substitutable |= heir is not None
         if heir:
             following = f"its successor is {heir.alias} ({heir.model_id})"
@@ -335,15 +338,15 @@ def _refuse(
             "LAB_SUBSCRIBE=true accepts the offered terms for the account, for good; Bedrock's "
             "console does so by hand."
         )
-    told = "\n".join(lines)
+    refusals = "\n".join(lines)
     return PermanentError(
-        f"{len(refused)} of {of} models cannot be served:\n{told}", " ".join(hints)
+        f"{len(refused)} of {of} models cannot be served:\n{refusals}", " ".join(hints)
     )
 
 
-def _note(model: Model, told: Told, why: str) -> ModelNote:
-    answers = None if told is Told.SKIPPED else model.invoked_id
-    return ModelNote(alias=model.alias, told=told, model_id=answers, why=why)
+def _note(model: Model, action: ModelAction, why: str) -> ModelNote:
+    answers = None if action is ModelAction.SKIPPED else model.invoked_id
+    return ModelNote(alias=model.alias, action=action, model_id=answers, why=why)
 
 
 def _ids(served: Iterable[tuple[Model, Assessment]], state: State) -> list[str]:

@@ -25,7 +25,7 @@ from docker.models.containers import Container
 from lab import names
 from lab.settings import Settings
 from tests.stack import Stack
-from workstation import prefect
+from workstation import prefect, prefect_api
 from workstation.targets import lab_home
 
 LAB = "ends"
@@ -137,7 +137,7 @@ def test_a_replaced_spot_task_has_a_new_endpoint(live: Stack) -> None:
     guard(live, "lab-watch/local")
     after = variable(names.variable(LAB, "endpoint"))
     assert after != before
-    with prefect.Api() as api:
+    with prefect_api.Api() as api:
         artifact = api.artifact(names.artifact_key(LAB, "endpoint"))
     assert artifact is not None
     assert after in artifact["data"]
@@ -232,7 +232,7 @@ def test_a_crashed_up_is_destroyed_where_that_was_asked_for(stack: Stack) -> Non
     lab = "crashed"
     stack.made.add(lab)
     spec = {"lab": lab, "ttl": "30m", "models": ["bedrock-titan"], "on_failure": "destroy"}
-    with prefect.Api() as api:
+    with prefect_api.Api() as api:
         run = api.start_run("lab-up/local", {"spec": spec}, [])
         wait_until(lambda: terraform_applies(lab), 120, "Terraform to work")
         os.kill(flow_process(run), signal.SIGKILL)
@@ -248,7 +248,7 @@ def test_ten_ups_at_once_make_one_lab(stack: Stack) -> None:
     lab = "crowd"
     stack.made.add(lab)
     spec = {"lab": lab, "ttl": "30m", "models": ["bedrock-titan"]}
-    with prefect.Api() as api:
+    with prefect_api.Api() as api:
         runs = [api.start_run("lab-up/local", {"spec": spec}, []) for _ in range(10)]
         final = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
         wait_until(
@@ -271,7 +271,7 @@ def test_the_nightly_lab_is_there_in_the_morning(stack: Stack) -> None:
     name = "lab-rebuild/nightly-local"
     stack.made.add("nightly")
     at = datetime.now(UTC) + timedelta(minutes=1, seconds=10)
-    with prefect.Api() as api:
+    with prefect_api.Api() as api:
         (schedule,) = api.schedules(name)
         assert schedule["active"] is False
         assert schedule["schedule"]["timezone"]
@@ -299,7 +299,7 @@ def moment(text: str) -> datetime:
 
 
 def ends(lab: str) -> list[dict[str, Any]]:
-    with prefect.Api() as api:
+    with prefect_api.Api() as api:
         return list(api.runs(tags=["lab-end", f"lab:{lab}"], states=["SCHEDULED"]))
 
 
@@ -348,19 +348,19 @@ def vpcs(stack: Stack) -> set[str]:
 
 
 def variable(name: str) -> Any:
-    answer = httpx.get(f"{prefect.api_url()}/variables/name/{name}", timeout=10)
+    answer = httpx.get(f"{prefect_api.api_url()}/variables/name/{name}", timeout=10)
     return answer.json()["value"] if answer.is_success else None
 
 
 def events(name: str, lab: str) -> list[Any]:
     wanted = {"filter": {"event": {"name": [name]}, "resource": {"id": [f"lab.{lab}"]}}}
-    answer = httpx.post(f"{prefect.api_url()}/events/filter", json=wanted, timeout=10)
+    answer = httpx.post(f"{prefect_api.api_url()}/events/filter", json=wanted, timeout=10)
     return list(answer.json()["events"])
 
 
 def last_message(flow: str) -> str:
     body = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC", "limit": 1}
-    answer = httpx.post(f"{prefect.api_url()}/flow_runs/filter", json=body, timeout=10)
+    answer = httpx.post(f"{prefect_api.api_url()}/flow_runs/filter", json=body, timeout=10)
     return str(answer.json()[0]["state"]["message"])
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from lab import names
 from tests.stack import Stack
-from workstation import prefect
+from workstation import prefect_api
 
 LAB = "denied"
 #: No other test brings these up together: their image has still to be pushed.
@@ -114,7 +114,7 @@ def test_with_the_rights_back_the_down_ends(stack: Stack) -> None:
 
 
 def _newest(flow: str) -> dict[str, Any]:
-    with prefect.Api() as api:
+    with prefect_api.Api() as api:
         deployment = api.deployment(f"{flow}/local")
         assert deployment is not None
         runs = [r for r in api.runs() if r["deployment_id"] == deployment["id"]]
@@ -123,7 +123,7 @@ def _newest(flow: str) -> dict[str, Any]:
 
 
 def _tries(flow: str, stage: str) -> int:
-    with prefect.Api() as api:
+    with prefect_api.Api() as api:
         (task,) = [
             t
             for t in api.task_runs(_newest(flow)["id"])

@@ -24,13 +24,13 @@ from adapters.gateway.client import open_client, pinned
 from lab import names
 from lab.endpoint import Endpoint, call_with_curl, call_with_python
 from lab.image import recipe
-from lab.models.lifecycle import Told
-from lab.posture import What
+from lab.models.lifecycle import ModelAction
+from lab.posture import CheckName
 from lab.record import LabRecord
 from lab.report.model import Verdict
 from lab.settings import ROOT
 from tests.stack import Ended, Stack
-from workstation import prefect
+from workstation import prefect_api
 from workstation.targets import lab_home, target_environment
 
 LAB = "life"
@@ -71,7 +71,7 @@ def test_the_local_cloud_serves_the_seeds_own_models(live: Stack) -> None:
         "amazon.titan-text-lite-v1",
         "cohere.command-r-v1:0",
     ]
-    assert {note.told for note in report.model_notes} <= {Told.SUBSCRIBED}
+    assert {note.action for note in report.model_notes} <= {ModelAction.SUBSCRIBED}
 
 
 def test_the_gateway_has_its_own_role_and_no_more(live: Stack) -> None:
@@ -181,7 +181,7 @@ def test_every_check_of_the_posture_passes(live: Stack) -> None:
     """should have looked at the live lab at the end of the up, and again when asked to."""
     posture = live.report(LAB).posture
     assert posture is not None
-    assert [check.name for check in posture.checks] == list(What)
+    assert [check.name for check in posture.checks] == list(CheckName)
     assert posture.misses == ""
     assert posture.summary in _artifact(names.artifact_key(LAB, "posture"))["data"]
     ended = _change(live, "lab-verify")
@@ -219,10 +219,10 @@ def test_what_was_broken_by_hand_is_named(live: Stack) -> None:
         assert _change(live, "lab-verify").code != 0
         missed = _misses()
     assert missed == [
-        What.FIREWALL,
-        What.IAM_MODELS,
-        What.ROLE,
-        What.RETENTION,
+        CheckName.FIREWALL,
+        CheckName.IAM_MODELS,
+        CheckName.ROLE,
+        CheckName.RETENTION,
     ]
     ended = _change(live, "lab-verify")
     assert ended.code == 0, ended.said
@@ -500,7 +500,7 @@ def _recorded(stack: Stack) -> dict[str, Any]:
 
 
 def _scheduled_ends(lab: str) -> list[dict[str, str]]:
-    with prefect.Api() as api:
+    with prefect_api.Api() as api:
         return api._ask(
             "POST",
             "/flow_runs/filter",
@@ -514,13 +514,13 @@ def _scheduled_ends(lab: str) -> list[dict[str, str]]:
 
 
 def _artifact(key: str) -> dict[str, str] | None:
-    with prefect.Api() as api:
+    with prefect_api.Api() as api:
         return api._ask("GET", f"/artifacts/{key}/latest")
 
 
 def _artifacts(key: str) -> list[dict[str, Any]]:
     """Every version of the artifact."""
-    with prefect.Api() as api:
+    with prefect_api.Api() as api:
         return api._ask("POST", "/artifacts/filter", {"artifacts": {"key": {"any_": [key]}}})
 
 

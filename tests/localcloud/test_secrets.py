@@ -35,7 +35,7 @@ from tests.canary import (
     text_secret,
 )
 from tests.stack import Stack
-from workstation import localcloud, prefect
+from workstation import localcloud, prefect_api
 from workstation.targets import lab_home
 
 LAB = "canary"
@@ -378,7 +378,7 @@ def _held(canary: Canary) -> set[str]:
 
 def _pages(path: str, body: dict[str, Any] | None = None) -> list[Any]:
     found: list[Any] = []
-    with prefect.Api() as api:
+    with prefect_api.Api() as api:
         while page := api._ask("POST", path, {**(body or {}), "limit": PAGE, "offset": len(found)}):
             found += page
     return found
@@ -387,7 +387,7 @@ def _pages(path: str, body: dict[str, Any] | None = None) -> list[Any]:
 def _events(since: str) -> list[Any]:
     until = datetime.now(UTC).isoformat()
     wanted = {"filter": {"occurred": {"since": since, "until": until}}}
-    with prefect.Api() as api:
+    with prefect_api.Api() as api:
         page = api._ask("POST", "/events/filter", wanted)
         found = list(page["events"])
         while page["next_page"]:
@@ -397,14 +397,14 @@ def _events(since: str) -> list[Any]:
 
 
 def _seen() -> dict[str, Any]:
-    with prefect.Api() as api:
+    with prefect_api.Api() as api:
         found = api._ask("GET", f"/variables/name/{names.variable(LAB, 'seen')}")
     return dict(found["value"])
 
 
 def _last_message(flow: str) -> str:
     body = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC", "limit": 1}
-    with prefect.Api() as api:
+    with prefect_api.Api() as api:
         (run,) = api._ask("POST", "/flow_runs/filter", body)
     return str(run["state"]["message"])
 

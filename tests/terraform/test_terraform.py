@@ -34,7 +34,7 @@ from lab.names import (
     tls_name,
     tls_secret,
 )
-from lab.plan import Place
+from lab.place import Place
 from lab.record import LabRecord
 from lab.settings import Settings
 from tasks import provision

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.stack import Stack
 from tests.ui.prefect_ui import PrefectUi
-from workstation import prefect
+from workstation import prefect_api
 from workstation.browser import ensure_browser
 
 #: Chromium as root in a container, and without calls to its maker.
@@ -45,7 +45,7 @@ def page(stack: Stack, browser: Browser) -> Iterator[Page]:
         viewport={"width": 1280, "height": 800}, locale="en-US", timezone_id="UTC"
     ) as context:
         # The UI tells its maker of every page that is opened.
-        elsewhere = re.compile(rf"^(?!{re.escape(prefect.ui_url())}/|data:)")
+        elsewhere = re.compile(rf"^(?!{re.escape(prefect_api.ui_url())}/|data:)")
         context.route(elsewhere, lambda route: route.abort())
         context.set_default_timeout(PATIENCE_MS)
         expect.set_options(timeout=PATIENCE_MS)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from playwright.sync_api import Locator, Page, expect
 
-from workstation import prefect
+from workstation import prefect_api
 
 #: What a picture in the README may weigh.
 PICTURE_BYTES = 200_000
@@ -48,7 +48,7 @@ class PrefectUi:
 
     def open_home(self) -> None:
         """The address that `make demo` prints."""
-        self.page.goto(prefect.ui_url())
+        self.page.goto(prefect_api.ui_url())
 
     def list_deployments(self, search: str) -> None:
         """The deployments page, narrowed to those whose name has ``search`` in it."""
@@ -92,7 +92,7 @@ class PrefectUi:
         return self.page.url.split("/runs/flow-run/")[1][:36]
 
     def open_run(self, run: str, tab: str) -> None:
-        self.page.goto(f"{prefect.ui_url()}/v2/runs/flow-run/{run}")
+        self.page.goto(f"{prefect_api.ui_url()}/v2/runs/flow-run/{run}")
         self.page.get_by_role("tab", name=tab).click()
 
     def open_task_runs(self, run: str) -> Locator:
@@ -112,6 +112,6 @@ class PrefectUi:
 
     def open_artifact(self, key: str) -> Locator:
         """The newest artifact of ``key``; its panel."""
-        self.page.goto(f"{prefect.ui_url()}/v2/artifacts/key/{key}")
+        self.page.goto(f"{prefect_api.ui_url()}/v2/artifacts/key/{key}")
         self.page.locator("main a[href*='/artifacts/artifact/']").first.click()
         return self.page.get_by_role("tabpanel", name="Artifact")

@@ -20,7 +20,7 @@ from lab.report.critical_path import critical_path
 from lab.spec import LabSpec
 from tests.stack import Stack
 from tests.ui.prefect_ui import PrefectUi
-from workstation import prefect
+from workstation import prefect_api
 
 LAB = "uirun"
 CANCELLED = "uicancel"
@@ -283,7 +283,7 @@ def title(ui: PrefectUi, lab: str) -> Any:
 
 
 def runs_of(deployment: str) -> int:
-    with prefect.Api() as api:
+    with prefect_api.Api() as api:
         found = api.deployment(deployment)
         assert found is not None
         return int(
@@ -293,7 +293,7 @@ def runs_of(deployment: str) -> int:
 
 def state_of(run: str, task: str) -> str | None:
     """The state of the task run ``task`` of the flow run ``run``; ``None`` before there is one."""
-    with prefect.Api() as api:
+    with prefect_api.Api() as api:
         found = [one["state_name"] for one in api.task_runs(run) if one["name"] == task]
     return str(found[0]) if found else None
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from lab import names
-from lab.plan import Place
+from lab.place import Place
 from lab.record import LabRecord
 
 PLACE = Place(account="111122223333", region="us-east-1")

@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from adapters.aws.session import Cloud
-from adapters.aws.user_agent import acting_for, carried, user_agent
+from adapters.aws.user_agent import acting_for, propagate_stage, user_agent
 
 
 class _Heard(BaseHTTPRequestHandler):
@@ -57,7 +57,7 @@ def test_stages_of_threads_do_not_mix() -> None:
 def test_other_threads_can_be_given_the_stage() -> None:
     """should call for the stage of whoever handed the work out, and forget it after"""
     with acting_for("preflight"), ThreadPoolExecutor(2) as pool:
-        said = list(pool.map(carried(lambda _: user_agent()), range(3)))
+        said = list(pool.map(propagate_stage(lambda _: user_agent()), range(3)))
         bare = pool.submit(user_agent).result()
     assert said == ["gateway-lab/preflight"] * 3
     assert bare == "gateway-lab"

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from lab.errors import InvalidInputError, PermanentError, TransientError
+from lab.live import LabSeen, LabState, LiveLab
 from lab.record import LabRecord
 from lab.report.cost import load_prices
 from lab.settings import Settings
 from tasks import allow, lifetime, provision
-from tasks.publish import LiveLab
-from tasks.survey import LabSeen, LabState
 from tests.unit.memory import PLACE, MemoryBucket
 
 MADE = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)

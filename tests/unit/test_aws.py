@@ -142,11 +142,11 @@ def test_makes_a_missing_state_bucket(stubs: Stubs, expected: dict[str, Any], ra
         stubs.fails("s3", "create_bucket", "BucketAlreadyOwnedByYou", 409)
     else:
         stubs.says("s3", "create_bucket", {}, **expected)
-    settle(stubs)
+    apply_settings(stubs)
     assert stubs.cloud.ensure_state_bucket("b") is True
 
 
-def settle(stubs: Stubs) -> None:
+def apply_settings(stubs: Stubs) -> None:
     block = {
         "BlockPublicAcls": True,
         "IgnorePublicAcls": True,
@@ -180,7 +180,7 @@ def test_brings_an_existing_bucket_to_the_same_settings(
         stubs.fails("s3", "get_bucket_tagging", "NoSuchTagSet", 404)
     else:
         stubs.says("s3", "get_bucket_tagging", {"TagSet": tagged}, Bucket="b")
-    settle(stubs)
+    apply_settings(stubs)
     assert stubs.cloud.ensure_state_bucket("b") is False
 
 

@@ -18,9 +18,9 @@ from adapters.image.wheels import LockedRequirement
 from lab.errors import InterruptedWorkError, PermanentError, TransientError
 from lab.image import recipe
 from lab.image.advisories import Advisories, Finding
-from lab.image.contents import BaseContents, DebianPackage
-from lab.plan import ImagePlan
-from lab.report.model import ImageScan, LabReport, SbomFile
+from lab.image.contents import BaseContents, DebianPackage, SbomFile
+from lab.image.plan import ImagePlan
+from lab.report.model import ImageScan, LabReport
 from lab.settings import Settings
 from tasks import image as tasks
 from tasks import publish
@@ -59,7 +59,7 @@ def plan(**changes: Any) -> ImagePlan:
     return ImagePlan(**(values | changes))
 
 
-CHECKED = create_autospec(tasks.Checked, instance=True, architecture="x86_64")
+CHECKED = create_autospec(tasks.PreflightResult, instance=True, architecture="x86_64")
 
 
 class World:

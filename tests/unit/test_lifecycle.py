@@ -9,7 +9,16 @@ import pytest
 
 from lab.errors import PermanentError
 from lab.models.catalog import Catalog, InferenceProfile, Model, Probe, load_catalog
-from lab.models.lifecycle import Agreement, ModelFacts, Settled, State, Terms, Told, assess, settle
+from lab.models.lifecycle import (
+    Agreement,
+    ModelAction,
+    ModelFacts,
+    ModelPolicy,
+    ModelSelection,
+    State,
+    assess,
+    select_models,
+)
 from lab.models.render import litellm_config, terraform_models, validation_cases
 from lab.settings import Settings
 from lab.spec import OnRetired
@@ -18,7 +27,7 @@ AT = datetime(2030, 1, 1, 12, tzinfo=UTC)
 LAB_ENDS = AT + timedelta(hours=2)
 SECOND = timedelta(seconds=1)
 DAY = timedelta(days=1)
-TERMS = Terms(region="us-east-1", at=AT, lab_ends=LAB_ENDS, warn_until=AT + 14 * DAY)
+TERMS = ModelPolicy(region="us-east-1", at=AT, lab_ends=LAB_ENDS, warn_until=AT + 14 * DAY)
 SUBSCRIBING = TERMS.model_copy(update={"subscribe": True})
 UNLISTED = TERMS.model_copy(update={"unlisted_models": True})
 PROFILE = InferenceProfile(id="us.v.a", regions=["us-east-1", "us-west-2"])
@@ -57,16 +66,16 @@ def settled(
     wanted: list[str],
     bedrock: Bedrock,
     on_retired: OnRetired = OnRetired.FAIL,
-    terms: Terms = TERMS,
-) -> Settled:
-    return settle(CATALOG.choose(wanted), CATALOG, bedrock, terms, on_retired)
+    terms: ModelPolicy = TERMS,
+) -> ModelSelection:
+    return select_models(CATALOG.choose(wanted), CATALOG, bedrock, terms, on_retired)
 
 
 def refusal(
     wanted: list[str],
     bedrock: Bedrock,
     on_retired: OnRetired = OnRetired.FAIL,
-    terms: Terms = TERMS,
+    terms: ModelPolicy = TERMS,
 ) -> PermanentError:
     with pytest.raises(PermanentError) as caught:
         settled(wanted, bedrock, on_retired, terms)
@@ -195,7 +204,7 @@ def test_all_are_asked_at_once_and_served_in_their_order() -> None:
     bedrock = Bedrock()
     found = settled(["c", "a"], bedrock)
     assert bedrock.rounds == [["c", "a"]]
-    assert found == Settled(models=CATALOG.choose(["c", "a"]))
+    assert found == ModelSelection(models=CATALOG.choose(["c", "a"]))
 
 
 def test_a_retired_model_fails_with_its_living_successor() -> None:
@@ -238,7 +247,7 @@ def test_a_substitute_answers_under_the_same_alias() -> None:
     """should have the successor's model, probe and parameters, in every projection, and tell so"""
     found = settled(["a", "c"], Bedrock(a=GONE), OnRetired.SUBSTITUTE)
     (note,) = found.notes
-    assert (note.alias, note.told, note.model_id) == ("a", Told.SUBSTITUTED, "v.b")
+    assert (note.alias, note.action, note.model_id) == ("a", ModelAction.SUBSTITUTED, "v.b")
     assert note.why.startswith("v.a: Bedrock in us-east-1 does not know it")
     assert [case.alias for case in validation_cases(found.models)] == ["a", "c"]
     case = validation_cases(found.models)[0]
@@ -261,7 +270,7 @@ def test_a_substitutes_own_end_is_told() -> None:
     """should warn of what stands in, and know its end under the alias"""
     end = AT + 2 * DAY
     found = settled(["a"], Bedrock(a=GONE, b=ModelFacts(ends_at=end)), OnRetired.SUBSTITUTE)
-    assert [note.told for note in found.notes] == [Told.SUBSTITUTED, Told.WARNED]
+    assert [note.action for note in found.notes] == [ModelAction.SUBSTITUTED, ModelAction.WARNED]
     assert found.ends == {"a": end}
 
 
@@ -271,7 +280,7 @@ def test_a_skipped_model_is_left_out_and_told() -> None:
     found = settled(["a", "c"], bedrock, OnRetired.SKIP)
     assert [m.alias for m in found.models] == ["c"]
     (note,) = found.notes
-    assert (note.alias, note.told, note.model_id) == ("a", Told.SKIPPED, None)
+    assert (note.alias, note.action, note.model_id) == ("a", ModelAction.SKIPPED, None)
     assert "does not offer it" in note.why
     assert bedrock.rounds == [["a", "c"]]
 
@@ -291,7 +300,7 @@ def test_what_can_be_had_is_left_alone(on_retired: OnRetired) -> None:
     soon = ModelFacts(legacy=True, ends_at=AT + DAY)
     found = settled(["a"], Bedrock(a=soon), on_retired)
     assert found.models == CATALOG.choose(["a"])
-    assert [note.told for note in found.notes] == [Told.WARNED]
+    assert [note.action for note in found.notes] == [ModelAction.WARNED]
     assert found.ends == {"a": AT + DAY}
 
 
@@ -310,10 +319,10 @@ def test_agreements_are_made_where_the_settings_allow() -> None:
     found = settled(["a", "b", "c", "lone"], bedrock, OnRetired.SUBSTITUTE, SUBSCRIBING)
     assert found.to_subscribe == ["v.b"]
     assert found.to_await == ["v.b", "v.c"]
-    assert [(n.alias, n.told) for n in found.notes] == [
-        ("a", Told.SUBSTITUTED),
-        ("a", Told.SUBSCRIBED),
-        ("b", Told.SUBSCRIBED),
+    assert [(n.alias, n.action) for n in found.notes] == [
+        ("a", ModelAction.SUBSTITUTED),
+        ("a", ModelAction.SUBSCRIBED),
+        ("b", ModelAction.SUBSCRIBED),
     ]
 
 
@@ -341,7 +350,7 @@ def test_the_seed_aliases_live_on() -> None:
     def bedrock(models: list[Model]) -> list[ModelFacts]:
         return [ModelFacts(listed=m.alias not in gone) for m in models]
 
-    found = settle(seed, catalog, bedrock, TERMS, OnRetired.SUBSTITUTE)
+    found = select_models(seed, catalog, bedrock, TERMS, OnRetired.SUBSTITUTE)
     assert {m.alias: m.model_id for m in found.models} == {
         "bedrock-llama": "mistral.ministral-3-8b-instruct",
         "bedrock-titan": "amazon.nova-lite-v1:0",

@@ -11,19 +11,20 @@ import pytest
 from lab.certificate import Trust, make_certificate
 from lab.endpoint import Endpoint
 from lab.fargate import Architecture
+from lab.image.plan import ImagePlan
+from lab.live import LiveLab
 from lab.models.catalog import InferenceProfile, Model
 from lab.names import variable
-from lab.plan import Checked, ImagePlan
+from lab.plan import PreflightResult
 from lab.record import LabRecord, Reason, ServedModel
 from lab.settings import Settings
 from lab.spec import LabSpec
 from tasks import lifetime, teardown, watch
-from tasks.publish import LiveLab
 from tests.unit.memory import PLACE, MemoryBucket
 
 MADE = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 HOME = "9.9.9.9/32"
-CHECKED = Checked(
+CHECKED = PreflightResult(
     place=PLACE, models=[], cidrs=[HOME], deployer=HOME, architecture=Architecture.X86_64
 )
 SPEC = LabSpec(lab="demo")

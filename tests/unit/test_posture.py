@@ -14,6 +14,7 @@ from lab.posture import (
     INVOKE,
     PROFILE_KEY,
     Check,
+    CheckName,
     Container,
     Ingress,
     Posture,
@@ -22,9 +23,9 @@ from lab.posture import (
     Refusal,
     RoleFacts,
     Searched,
-    Shown,
     TaskFacts,
-    What,
+    TlsHandshake,
+    judge_attempt,
     judge_capacity,
     judge_certificate,
     judge_definition,
@@ -35,7 +36,6 @@ from lab.posture import (
     judge_hardening,
     judge_iam_models,
     judge_key,
-    judge_probe,
     judge_retention,
     judge_role,
     judge_searched,
@@ -43,7 +43,7 @@ from lab.posture import (
     posture_of,
     questions_of,
     rights_of,
-    unasked,
+    unknown_check,
     unlisted_model,
 )
 from lab.record import LabRecord, ServedModel
@@ -122,7 +122,9 @@ def test_a_host_that_is_shut_out_is_missed() -> None:
 
 # --- the gateway -----------------------------------------------------------------------------
 
-SHOWN = Shown(version="TLSv1.3", names=(NAME,), not_after=RECORD.expires_at + timedelta(hours=1))
+SHOWN = TlsHandshake(
+    version="TLSv1.3", names=(NAME,), not_after=RECORD.expires_at + timedelta(hours=1)
+)
 
 
 def test_the_labs_own_certificate_passes() -> None:
@@ -136,22 +138,24 @@ def test_the_labs_own_certificate_passes() -> None:
 @pytest.mark.parametrize(
     ("shown", "said"),
     [
-        (Shown(refused="the certificate has expired"), "has expired"),
+        (TlsHandshake(refused="the certificate has expired"), "has expired"),
         (replace(SHOWN, not_after=RECORD.expires_at - timedelta(hours=1)), "2030-01-31T13"),
         (replace(SHOWN, names=("gateway-lab-other.internal",)), "gateway-lab-other"),
         (replace(SHOWN, names=(NAME, "more.internal")), "more.internal"),
-        (Shown(), "no certificate"),
+        (TlsHandshake(), "no certificate"),
     ],
 )
-def test_another_certificate_is_missed(shown: Shown, said: str) -> None:
+def test_another_certificate_is_missed(shown: TlsHandshake, said: str) -> None:
     """should miss one that expired or will before the lab, and one for another or a further name"""
     missed(judge_certificate(shown, NAME, RECORD.expires_at), said)
 
 
 def test_what_must_fail_and_does_not_is_missed() -> None:
     """should say what was said"""
-    assert judge_probe(What.OLD_TLS, "none", Probe(refused=True, said="refused")).passed
-    missed(judge_probe(What.OLD_TLS, "none", Probe(refused=False, said="TLSv1.1")), "TLSv1.1")
+    assert judge_attempt(CheckName.OLD_TLS, "none", Probe(refused=True, said="refused")).passed
+    missed(
+        judge_attempt(CheckName.OLD_TLS, "none", Probe(refused=False, said="TLSv1.1")), "TLSv1.1"
+    )
 
 
 @pytest.mark.parametrize(
@@ -439,11 +443,12 @@ def test_no_value_of_the_environment_is_shown() -> None:
 
 def test_what_was_searched_is_told() -> None:
     """should say how much was looked at, or where what was found"""
-    check = judge_searched(What.STATE, Searched("the state and 3 versions before it"))
+    check = judge_searched(CheckName.STATE, Searched("the state and 3 versions before it"))
     assert check.passed
     assert "3 versions" in check.found
     missed(
-        judge_searched(What.STATE, Searched("it", ("a private key in the state",))), "a private key"
+        judge_searched(CheckName.STATE, Searched("it", ("a private key in the state",))),
+        "a private key",
     )
 
 
@@ -501,7 +506,11 @@ def test_a_missing_tag_is_missed(tags: dict[str, dict[str, str]], said: str) -> 
 def test_a_posture_names_every_miss() -> None:
     """should raise with each name, what was found and what was wanted, in the checks' own order"""
     made = posture_of(
-        [judge_retention(None), judge_capacity("FARGATE", "FARGATE"), unasked(What.FIREWALL, "no")]
+        [
+            judge_retention(None),
+            judge_capacity("FARGATE", "FARGATE"),
+            unknown_check(CheckName.FIREWALL, "no"),
+        ]
     )
     assert [check.name for check in made.checks] == [
         "firewall",

@@ -15,8 +15,8 @@ import pytest
 
 from lab import waiting
 from lab.errors import DeadlineError, InvalidInputError, PermanentError, TransientError
-from workstation import prefect
-from workstation.prefect import Api
+from workstation import prefect, prefect_api
+from workstation.prefect_api import Api
 
 
 class Server(ThreadingHTTPServer):
@@ -127,7 +127,7 @@ def test_a_server_that_stays_busy_is_given_up(server: Server, pauses: list[float
     server.answers = [(503, None)]
     with Api() as api, pytest.raises(DeadlineError, match="Prefect server's answer"):
         api.deployment("x/y")
-    assert sum(pauses) == pytest.approx(prefect.BUSY_SECONDS)
+    assert sum(pauses) == pytest.approx(prefect_api.BUSY_SECONDS)
 
 
 def test_what_is_not_there_is_none(server: Server) -> None:
@@ -192,9 +192,9 @@ def test_runs_whose_process_has_gone_are_ended(server: Server) -> None:
 
 def test_a_run_says_why_it_ended() -> None:
     """should be the state's message where there is one"""
-    assert prefect.why({"state_name": "Failed", "state": {"message": "no lab"}}) == "no lab"
-    assert prefect.why({"state_name": "Failed", "state": {"message": None}}) == "Failed"
-    assert prefect.why({"state_name": "Late", "state": None}) == "Late"
+    assert prefect_api.why({"state_name": "Failed", "state": {"message": "no lab"}}) == "no lab"
+    assert prefect_api.why({"state_name": "Failed", "state": {"message": None}}) == "Failed"
+    assert prefect_api.why({"state_name": "Late", "state": None}) == "Late"
 
 
 def test_a_run_is_made_once(server: Server, pauses: list[float]) -> None:

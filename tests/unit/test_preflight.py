@@ -14,8 +14,8 @@ from adapters.aws.session import Cloud
 from adapters.image import engine as docker
 from lab import waiting
 from lab.errors import DeadlineError, InvalidInputError, PermanentError
-from lab.models.lifecycle import Told
-from lab.plan import Checked
+from lab.models.lifecycle import ModelAction
+from lab.plan import PreflightResult
 from lab.settings import Settings
 from lab.spec import LabSpec
 from tasks import preflight
@@ -106,7 +106,7 @@ class Preflight:
     def __init__(self, fake: FakeBedrock, cloud: Stubs, said: list[str]) -> None:
         self.fake, self.said, self._cloud = fake, said, cloud
 
-    def run(self, settings: dict[str, Any] | None = None, **spec: Any) -> Checked:
+    def run(self, settings: dict[str, Any] | None = None, **spec: Any) -> PreflightResult:
         arn = f"arn:aws:sts::{ACCOUNT}:assumed-role/lab/me"
         self._cloud.says("sts", "get_caller_identity", {"Account": ACCOUNT, "Arn": arn})
         asked = Settings(**{"deployer_address": "8.8.4.4", **(settings or {})})
@@ -175,9 +175,9 @@ def test_successors_answer_under_the_same_aliases(late_2026: Preflight) -> None:
         "bedrock-titan-lite": "amazon.nova-micro-v1:0",
         "bedrock-cohere": "qwen.qwen3-32b-v1:0",
     }
-    told = {n.alias: n.told for n in checked.model_notes}
-    assert told.pop("bedrock-llama") is Told.WARNED
-    assert set(told.values()) == {Told.SUBSTITUTED}
+    told = {n.alias: n.action for n in checked.model_notes}
+    assert told.pop("bedrock-llama") is ModelAction.WARNED
+    assert set(told.values()) == {ModelAction.SUBSTITUTED}
     assert len(told) == 3
     assert list(checked.model_ends) == ["bedrock-llama"]
     assert any("bedrock-titan (amazon.nova-lite-v1:0): substituted: " in s for s in late_2026.said)
@@ -201,7 +201,7 @@ def test_an_end_within_the_notice_is_told(
     end = datetime.now(UTC) + timedelta(days=10)
     stage.fake.has("amazon.nova-micro-v1:0", endOfLifeTime=end)
     checked = stage.run(days, models=["bedrock-nova-micro"])
-    assert [n.told for n in checked.model_notes] == [Told.WARNED] * warned
+    assert [n.action for n in checked.model_notes] == [ModelAction.WARNED] * warned
     assert checked.model_ends == {"bedrock-nova-micro": end}
 
 
@@ -245,7 +245,7 @@ def test_a_first_use_subscribes_and_waits(stage: Preflight) -> None:
     stage.fake.has(model_id, agreement="NOT_AVAILABLE", offered=True)
     stage.fake.after[model_id] = ["NOT_AVAILABLE", *["PENDING"] * 8, "AVAILABLE"]
     checked = stage.run({"subscribe": True}, models=["bedrock-cohere"])
-    assert [n.told for n in checked.model_notes] == [Told.SUBSCRIBED]
+    assert [n.action for n in checked.model_notes] == [ModelAction.SUBSCRIBED]
     assert any("subscribing the account to cohere" in line for line in stage.said)
     assert any("waiting for the agreement to cohere" in line for line in stage.said)
     again = stage.run({"subscribe": True}, models=["bedrock-cohere"])

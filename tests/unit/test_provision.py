@@ -14,7 +14,8 @@ from lab import names
 from lab.certificate import Certificate, Trust
 from lab.errors import TransientError
 from lab.fargate import Architecture
-from lab.plan import Checked, ImagePlan
+from lab.image.plan import ImagePlan
+from lab.plan import PreflightResult
 from lab.record import LabRecord
 from lab.settings import Settings
 from lab.spec import LabSpec
@@ -28,7 +29,9 @@ SPEC = LabSpec(lab="demo")
 RECORD = LabRecord(
     lab="demo", created_at=AT, expires_at=AT + timedelta(hours=2), cidrs=["8.8.4.4/32"]
 )
-CHECKED = Checked(place=PLACE, models=[], cidrs=["8.8.4.4/32"], architecture=Architecture.X86_64)
+CHECKED = PreflightResult(
+    place=PLACE, models=[], cidrs=["8.8.4.4/32"], architecture=Architecture.X86_64
+)
 IMAGE = ImagePlan(
     repository=PLACE.repository, tag="t", base_reference="b", base_source="s", config="c"
 )
@@ -104,7 +107,7 @@ def up(record: LabRecord = RECORD, **spec: Any) -> Provisioned:
 
 def vouch(made: Provisioned) -> None:
     there = provision.take_inventory.fn("demo", SETTINGS)
-    provision.vouch_for_lab("demo", made, there, SETTINGS, PLACE)
+    provision.save_apply_fingerprint("demo", made, there, SETTINGS, PLACE)
 
 
 def test_every_apply_has_the_key_of_the_record_and_the_present_certificate(lab: Lab) -> None:

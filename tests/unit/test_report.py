@@ -9,18 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from lab.models.lifecycle import ModelNote, Told
+from lab.models.lifecycle import ModelAction, ModelNote
 from lab.report.critical_path import StageTime
-from lab.report.model import (
-    LabReport,
-    ModelResult,
-    Verdict,
-    model_rows,
-    noted_rows,
-    read_report,
-    stage_chart,
-    write_report,
-)
+from lab.report.model import LabReport, ModelResult, Verdict, read_report, write_report
+from lab.report.tables import model_rows, noted_rows, stage_chart
 
 AT = datetime(2030, 1, 31, 12, 0, 0, tzinfo=UTC)
 OK = ModelResult(
@@ -120,9 +112,11 @@ def test_rows_tell_what_was_not_reached() -> None:
 
 
 NOTES = [
-    ModelNote(alias="one", told=Told.SUBSTITUTED, model_id="vendor.one", why="old.one: gone"),
-    ModelNote(alias="one", told=Told.WARNED, model_id="vendor.one", why="it ends"),
-    ModelNote(alias="three", told=Told.SKIPPED, model_id=None, why="gone"),
+    ModelNote(
+        alias="one", action=ModelAction.SUBSTITUTED, model_id="vendor.one", why="old.one: gone"
+    ),
+    ModelNote(alias="one", action=ModelAction.WARNED, model_id="vendor.one", why="it ends"),
+    ModelNote(alias="three", action=ModelAction.SKIPPED, model_id=None, why="gone"),
 ]
 
 

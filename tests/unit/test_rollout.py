@@ -6,9 +6,10 @@ from unittest.mock import create_autospec
 
 import pytest
 
-from adapters.aws.session import Cloud, HeldImage, Rollout, RunningTask
+from adapters.aws.session import Cloud, HeldImage, Rollout
 from lab.errors import PermanentError, TransientError
-from lab.plan import ImagePlan
+from lab.image.plan import ImagePlan
+from lab.live import RunningTask
 from tasks import rollout
 
 DIGEST, OTHER = "sha256:01", "sha256:02"

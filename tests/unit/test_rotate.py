@@ -239,7 +239,7 @@ def test_a_forgotten_key_cannot_be_tried(lab: Lab, monkeypatch: pytest.MonkeyPat
 )
 def test_a_failed_rollout_says_which_key_opens(failure: LabError) -> None:
     """should tell why it failed, how the lab is left, and that the same command goes on"""
-    with pytest.raises(PermanentError) as caught, rotate.told_halfway("demo"):
+    with pytest.raises(PermanentError) as caught, rotate.explain_partial_rotation("demo"):
         raise failure
     assert caught.value.message.startswith(failure.message)
     assert "takes only the old one" in caught.value.message

@@ -6,9 +6,10 @@ import pytest
 
 from adapters.aws.lease import Holder
 from lab.errors import InvalidInputError
-from tasks.hold import wait_for_all, wait_for_none, wait_for_others
+from lab.live import LabSeen, LabState
+from tasks.hold import always_wait, never_wait, refuse_same_kind
 from tasks.reap import to_reap
-from tasks.survey import LabSeen, LabState, choose
+from tasks.survey import choose
 
 SEEN = [LabSeen(lab=state.value.replace(" ", "-"), state=state, why="so") for state in LabState]
 
@@ -39,8 +40,8 @@ def test_only_the_expired_and_the_forgotten_are_reaped() -> None:
 
 def test_a_second_up_is_refused_and_others_are_waited_for() -> None:
     """should wait for a run that does something else, not for one that does the same"""
-    patience = wait_for_others("lab-up")
+    patience = refuse_same_kind("lab-up")
     assert patience(holder("lab-up")) == 0
     assert patience(holder("lab-down")) > 600
-    assert wait_for_all(holder("lab-up")) > 600
-    assert wait_for_none(holder("lab-down")) == 0
+    assert always_wait(holder("lab-up")) > 600
+    assert never_wait(holder("lab-down")) == 0

@@ -13,9 +13,11 @@ from rich.console import Console
 from flows import lab_up
 from lab.errors import PermanentError
 from lab.fargate import Architecture
+from lab.live import LiveLab
 from lab.models.catalog import Model
-from lab.models.lifecycle import ModelNote, Told
-from lab.plan import Checked, Place
+from lab.models.lifecycle import ModelAction, ModelNote
+from lab.place import Place
+from lab.plan import PreflightResult
 from lab.record import LabRecord
 from lab.report.cost import load_prices
 from lab.report.model import LabReport, ModelResult, Verdict
@@ -23,13 +25,12 @@ from lab.settings import Settings
 from lab.spec import LabSpec
 from tasks import publish, watch
 from tasks.outcome import UpOutcome
-from tasks.publish import LiveLab
 from workstation.view import show_report
 
 AT = datetime(2030, 1, 31, 12, 0, 0, tzinfo=UTC)
 NOTES = [
-    ModelNote(alias="one", told=Told.SUBSTITUTED, model_id="v.new", why="v.old: [gone]"),
-    ModelNote(alias="two", told=Told.SKIPPED, model_id=None, why="not offered"),
+    ModelNote(alias="one", action=ModelAction.SUBSTITUTED, model_id="v.new", why="v.old: [gone]"),
+    ModelNote(alias="two", action=ModelAction.SKIPPED, model_id=None, why="not offered"),
 ]
 
 
@@ -95,7 +96,7 @@ def test_an_up_that_fails_later_tells_of_its_models(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(lab_up.plan_image, "submit", fail)
     outcome = UpOutcome(LabSpec(lab="demo"), Settings(), AT)
-    checked = Checked(
+    checked = PreflightResult(
         place=Place(account="111122223333", region="us-east-1"),
         models=[Model(alias="one", model_id="v.new", provider="V")],
         model_notes=NOTES,

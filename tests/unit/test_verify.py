@@ -14,26 +14,28 @@ from rich.console import Console
 
 from adapters.aws import facts as aws
 from adapters.aws.secret_scan import Searched
-from adapters.aws.session import HeldImage, RunningTask
+from adapters.aws.session import HeldImage
 from adapters.gateway import probes as stranger
 from lab.certificate import Trust
 from lab.errors import PermanentError, TransientError
+from lab.live import RunningTask
 from lab.names import tls_name
 from lab.posture import (
     INVOKE,
     Check,
+    CheckName,
     Ingress,
     Posture,
     Probe,
     Question,
     Refusal,
     RoleFacts,
-    Shown,
-    What,
+    TlsHandshake,
     judge_retention,
     posture_of,
 )
-from lab.report.model import LabReport, ModelResult, Verdict, posture_rows
+from lab.report.model import LabReport, ModelResult, Verdict
+from lab.report.tables import posture_rows
 from lab.settings import Settings
 from lab.spec import LabSpec
 from tasks import outcome, publish, verify
@@ -86,7 +88,9 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
         said = {True: "allowed", False: "implicitDeny"}
         return {q: dict.fromkeys(INVOKE, said[q.allowed]) for q in questions}
 
-    shown = Shown(version="TLSv1.3", names=(tls_name("demo"),), not_after=AT + timedelta(days=1))
+    shown = TlsHandshake(
+        version="TLSv1.3", names=(tls_name("demo"),), not_after=AT + timedelta(days=1)
+    )
     answers(aws, "read_task", TASK)
     answers(aws, "read_ingress", [Ingress("203.0.113.10/32", "tcp", 4000, 4000)])
     answers(aws, "read_role", RoleFacts(None, (), {"invoke-models": POLICY}))
@@ -116,7 +120,7 @@ def missed() -> list[str]:
 def test_a_lab_as_it_should_be_passes_every_check() -> None:
     """should make each check there is, in order"""
     found = look()
-    assert [check.name for check in found.checks] == list(What)
+    assert [check.name for check in found.checks] == list(CheckName)
     assert found.missed == []
     assert found.summary == "18 of 18 checks passed"
 
@@ -193,7 +197,7 @@ def test_no_secret_is_published(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> No
 
 GOOD = posture_of([judge_retention(7)])
 BAD = posture_of(
-    [judge_retention(None), Check(name=What.TAGS, wanted="a | b", found="c\nd", passed=True)]
+    [judge_retention(None), Check(name=CheckName.TAGS, wanted="a | b", found="c\nd", passed=True)]
 )
 
 

@@ -1,0 +1,70 @@
+"""Stages that run at once: their results, their first error, and failures that are collected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from prefect.futures import PrefectFuture, wait
+
+from adapters.aws.lease import LabHeldError
+from lab.errors import LabError, PermanentError
+from tasks.stage import run_log
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Chain(Generic[R]):
+    """Several stages that follow from each other, as one future: that of the ``last`` one."""
+
+    last: PrefectFuture[R]
+    before: Sequence[PrefectFuture[Any]] = ()
+
+
+def gather(*futures: PrefectFuture[Any] | Chain[Any]) -> list[Any]:
+    """The results once all have ended; else the first error that one of the stages raised.
+
+    Of a chain the result is its last stage's; an error of any of its stages counts.
+    """
+    chains = [future if isinstance(future, Chain) else Chain(future) for future in futures]
+    lasts = [chain.last for chain in chains]
+    every = [*(one for chain in chains for one in chain.before), *lasts]
+    wait(every)
+    for future in every:
+        error = future.state.result(raise_on_failure=False)
+        # A future that never ran, because one before it failed, has an error of Prefect's.
+        if isinstance(error, LabError):
+            raise error
+    return [future.result() for future in lasts]
+
+
+class Failures:
+    """The labs that something could not be done to; one does not keep the others from it."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    @contextmanager
+    def of(self, lab: str) -> Iterator[None]:
+        """Within this block it is done to ``lab``."""
+        try:
+            yield
+        except LabHeldError as error:
+            run_log()(f"left for the next time: {error.message}")
+        except LabError as error:
+            self.messages.append(f"{lab}: {error.message}")
+
+
+@contextmanager
+def collect_failures(
+    what: str = "not reaped",
+    hint: str = "The reaper tries again; see the labs' teardown artifacts.",
+) -> Iterator[Failures]:
+    """Raise PermanentError, which begins with ``what``, at the block's end if any lab failed."""
+    failures = Failures()
+    yield failures
+    if failures.messages:
+        raise PermanentError(f"{what}: {'; '.join(failures.messages)}", hint)
