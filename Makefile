@@ -63,7 +63,7 @@ record-calls: venv ## Record what the flows call, on a local cloud with no lab i
 policy: venv ## Make the deployer's policy anew, of the recording and config/deployer-rights.yaml
 	@$(RUN) -m workstation policy
 
-screenshots: venv ## Take the README's pictures anew, from the browser tests
+screenshots: venv ## Take the pictures of docs/run.md again, from the browser tests
 	@SCREENSHOTS=$(CURDIR)/docs/images $(RUN) -m pytest -q tests/ui
 
 bench: venv ## Measure everything against the reference: under 40 minutes, nothing else may run

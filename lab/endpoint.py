@@ -1,6 +1,6 @@
 """Where a lab's gateway answers, how callers know it, and how they call it. Pure.
 
-The texts are the same in README, terminal and Prefect's UI. They show no key.
+The texts are the same in README, docs/call.md, terminal and Prefect's UI. They show no key.
 """
 
 from __future__ import annotations

@@ -153,8 +153,8 @@ def describe(rights: Mapping[str, Any], calls: Iterable[Recorded]) -> str:
     lines = [
         "# What a deployer may do",
         "",
-        "Made by `make policy`; do not edit. [operations.md](operations.md#rights) says how to use"
-        " it. A stage is named as Prefect shows it.",
+        "Written by `make policy`; do not edit. [run.md](run.md#rights) says how to use it. A stage"
+        " has the name that Prefect shows.",
         "",
     ]
     for name, statements in rights["policies"].items():

@@ -10,7 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from workstation import prefect_api
 
-#: What a picture in the README may weigh.
+#: What a picture in docs/run.md may weigh.
 PICTURE_BYTES = 200_000
 
 #: How many pixels of a PNG are of a colour that stands out: neither white, grey nor black. The

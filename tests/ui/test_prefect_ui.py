@@ -1,6 +1,6 @@
 """What a person sees in Prefect's UI, from the first page to a cancelled run. Tests go in order.
 
-Each keeps a picture; `make screenshots` puts them where the README shows them.
+Each keeps a picture; `make screenshots` puts them where docs/run.md shows them.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ from tests.unit.test_publish import report
 from tests.unit.tls import LAB, certificate
 from workstation.view import show_report
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+#: The documents that show how to call a lab.
+DOCUMENTS = ("README.md", "docs/call.md")
 
 
 def test_an_endpoint_follows_from_lab_and_address() -> None:
@@ -33,12 +34,13 @@ def test_an_endpoint_follows_from_lab_and_address() -> None:
     }
 
 
+@pytest.mark.parametrize("document", DOCUMENTS)
 @pytest.mark.parametrize(
     "text", [call_with_curl("bedrock-llama"), call_with_python("bedrock-llama")]
 )
-def test_the_readme_says_the_same(text: str) -> None:
+def test_the_documents_say_the_same(document: str, text: str) -> None:
     """should be the same text as in the terminal and in Prefect's UI"""
-    assert text in README
+    assert text in (ROOT / document).read_text(encoding="utf-8")
 
 
 def test_the_terminal_breaks_no_line() -> None:
