@@ -1,6 +1,6 @@
 """The catalogue's three projections: LiteLLM's configuration, Terraform's models, probes. Pure.
 
-``tests/unit/test_render.py`` holds the three to the same aliases.
+``tests/unit/lab/models/test_render.py`` holds the three to the same aliases.
 """
 
 from __future__ import annotations

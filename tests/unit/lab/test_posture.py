@@ -47,8 +47,8 @@ from lab.posture import (
     unlisted_model,
 )
 from lab.record import LabRecord, ServedModel
-from tests.unit.memory import PLACE
-from tests.unit.test_leaks import GATEWAY_KEY, KEY_ID, PEM, SECRET
+from tests.unit.lab.test_leaks import GATEWAY_KEY, KEY_ID, PEM, SECRET
+from tests.unit.tasks.sites import PLACE
 
 AT = datetime(2030, 1, 31, 12, 0, 0, tzinfo=UTC)
 NAME = "gateway-lab-demo.internal"

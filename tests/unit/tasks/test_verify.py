@@ -40,9 +40,9 @@ from lab.settings import Settings
 from lab.spec import LabSpec
 from tasks import outcome, publish, verify
 from tasks.outcome import UpOutcome
-from tests.unit.memory import PLACE, MemoryBucket
-from tests.unit.test_leaks import GATEWAY_KEY
-from tests.unit.test_posture import AT, CLUSTER, POLICY, RECORD, TAGS, TASK
+from tests.unit.lab.test_leaks import GATEWAY_KEY
+from tests.unit.lab.test_posture import AT, CLUSTER, POLICY, RECORD, TAGS, TASK
+from tests.unit.tasks.sites import PLACE, MemoryBucket
 from workstation.view import show_report
 
 LIVE = RECORD.model_copy(

@@ -19,8 +19,8 @@ from lab.plan import PreflightResult
 from lab.settings import Settings
 from lab.spec import LabSpec
 from tasks import preflight
-from tests.unit.fake_bedrock import FakeBedrock, serve
-from tests.unit.stubs import Stubs
+from tests.unit.adapters.aws.fake_bedrock import FakeBedrock, serve
+from tests.unit.adapters.aws.stubs import Stubs
 
 ACCOUNT = "111122223333"
 

@@ -18,7 +18,7 @@ from lab.settings import Settings
 from tasks import lifetime, provision, rollout, rotate
 from tasks.provision import Provisioned
 from tasks.rollout import RolledOut
-from tests.unit.memory import PLACE, MemoryBucket
+from tests.unit.tasks.sites import PLACE, MemoryBucket
 
 MADE = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -32,7 +32,7 @@ from lab.errors import DeadlineError, LabError, PermanentError, TransientError
 from lab.models.catalog import Probe
 from lab.models.render import ValidationCase
 from lab.report.model import Verdict
-from tests.unit.tls import certificate, endpoint, image_program
+from tests.unit.adapters.gateway.tls import certificate, endpoint, image_program
 
 KEY = "sk-the-key-of-the-lab-4711"  # pragma: allowlist secret: made up
 CASE = ValidationCase(alias="one", model_id="vendor.one", probe=Probe(prompt="Hi?", max_tokens=5))

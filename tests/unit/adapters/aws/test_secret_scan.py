@@ -18,7 +18,7 @@ import pytest
 from adapters.aws import secret_scan as search
 from adapters.aws.secret_scan import search_image, search_state
 from lab.errors import PermanentError, TransientError
-from tests.unit.test_leaks import GATEWAY_KEY, KEY_ID, PEM
+from tests.unit.lab.test_leaks import GATEWAY_KEY, KEY_ID, PEM
 
 KNOWN = {"the gateway's key": GATEWAY_KEY}
 

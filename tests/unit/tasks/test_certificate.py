@@ -12,7 +12,7 @@ from lab.errors import PermanentError
 from lab.record import LabRecord
 from lab.settings import Settings
 from tasks import certificate, lifetime
-from tests.unit.memory import PLACE, MemoryBucket
+from tests.unit.tasks.sites import PLACE, MemoryBucket
 
 SETTINGS = Settings()
 

@@ -30,7 +30,7 @@ from lab.endpoint import Endpoint
 from lab.errors import TransientError
 from lab.names import tls_name
 from lab.posture import judge_certificate, judge_gateway_models, judge_key
-from tests.unit.tls import NAME, certificate, endpoint, image_program
+from tests.unit.adapters.gateway.tls import NAME, certificate, endpoint, image_program
 
 KEY = "sk-0123456789abcdefghijklmnopqrstuv"  # pragma: allowlist secret: made up
 OLD_CIPHERS = "ALL:@SECLEVEL=0"

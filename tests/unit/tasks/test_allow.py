@@ -14,7 +14,7 @@ from lab.record import LabRecord
 from lab.report.cost import load_prices
 from lab.settings import Settings
 from tasks import allow, lifetime, provision
-from tests.unit.memory import PLACE, MemoryBucket
+from tests.unit.tasks.sites import PLACE, MemoryBucket
 
 MADE = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 FRIEND, GUEST, HOME, AWAY = "1.1.1.1/32", "8.8.4.4/32", "9.9.9.9/32", "9.9.9.10/32"

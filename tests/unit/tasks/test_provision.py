@@ -21,7 +21,7 @@ from lab.settings import Settings
 from lab.spec import LabSpec
 from tasks import provision
 from tasks.provision import Provisioned
-from tests.unit.memory import PLACE, MemoryBucket
+from tests.unit.tasks.sites import PLACE, MemoryBucket
 
 AT = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 SETTINGS = Settings()

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from lab.certificate import MARGIN, Certificate, Trust, make_certificate, renewed
-from tests.unit.tls import image_program
+from tests.unit.adapters.gateway.tls import image_program
 
 NAME = "gateway-lab-demo.internal"
 OTHER = "gateway-lab-other.internal"

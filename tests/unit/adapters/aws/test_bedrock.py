@@ -15,8 +15,8 @@ from lab import waiting
 from lab.errors import DeadlineError, LabError, PermanentError, TransientError
 from lab.models.catalog import InferenceProfile, Model
 from lab.models.lifecycle import Agreement, ModelFacts
-from tests.unit.fake_bedrock import FakeBedrock, serve
-from tests.unit.stubs import Stubs, session_of
+from tests.unit.adapters.aws.fake_bedrock import FakeBedrock, serve
+from tests.unit.adapters.aws.stubs import Stubs, session_of
 
 END = datetime(2031, 1, 31, tzinfo=UTC)
 DETAILS = {"modelArn": "arn:aws:bedrock:us-east-1::foundation-model/v.one", "modelId": "v.one"}

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from botocore.model import ServiceModel
 from botocore.validate import validate_parameters
 
-from tests.unit.stubs import session_of
+from tests.unit.adapters.aws.stubs import session_of
 
 _SERVICE: ServiceModel = session_of("us-east-1").client("bedrock").meta.service_model
 _ARN = "arn:aws:bedrock:us-east-1::foundation-model/"

@@ -14,9 +14,9 @@ from rich.console import Console
 from lab import names
 from lab.endpoint import Endpoint, call_with_curl, call_with_python
 from lab.settings import ROOT
-from tests.unit.test_gateway import KEY, Gateway, serving
-from tests.unit.test_publish import report
-from tests.unit.tls import LAB, certificate
+from tests.unit.adapters.gateway.test_client import KEY, Gateway, serving
+from tests.unit.adapters.gateway.tls import LAB, certificate
+from tests.unit.tasks.test_publish import report
 from workstation.view import show_report
 
 #: The documents that show how to call a lab.

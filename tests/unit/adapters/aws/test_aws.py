@@ -20,7 +20,7 @@ from adapters.aws import session as aws
 from adapters.aws.session import Cloud, HeldImage, RegistryLogin, Rollout, told
 from lab import waiting
 from lab.errors import InvalidInputError, LabError, PermanentError, TransientError
-from tests.unit.stubs import Stubs, session_of
+from tests.unit.adapters.aws.stubs import Stubs, session_of
 
 AT = datetime(2030, 1, 31, 12, 0, 0, tzinfo=UTC)
 ARN = "arn:aws:ecs:us-east-1:123456789012:"

@@ -22,7 +22,7 @@ import pytest
 from adapters.gateway.client import await_ready, why_not_ready
 from lab.endpoint import Endpoint
 from lab.image.recipe import GATEWAY
-from tests.unit.tls import NAME, certificate, endpoint, image_program
+from tests.unit.adapters.gateway.tls import NAME, certificate, endpoint, image_program
 
 KEY = "sk-0123456789abcdefghijklmnopqrstuv"  # pragma: allowlist secret: made up
 RIGHT = (b"authorization", f"Bearer {KEY}".encode())

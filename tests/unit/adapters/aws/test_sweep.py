@@ -14,7 +14,7 @@ from botocore.validate import validate_parameters
 from adapters.aws.session import Cloud
 from adapters.aws.sweep import Leftover, Sweeper
 from lab.errors import PermanentError
-from tests.unit.stubs import Stubs
+from tests.unit.adapters.aws.stubs import Stubs
 
 AT = datetime(2030, 1, 31, 12, 0, 0, tzinfo=UTC)
 ARN = "arn:aws:service:us-east-1:123456789012:"

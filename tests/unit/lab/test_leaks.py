@@ -8,7 +8,7 @@ import pytest
 
 from lab import leaks
 from lab.leaks import find_in_pieces, find_secrets
-from tests.unit.tls import certificate
+from tests.unit.adapters.gateway.tls import certificate
 
 # In pieces, so that no scanner takes this file for one that holds a key.
 KEY_ID = "AKIA" + "Q5K7YV2M3TW4XZZR"

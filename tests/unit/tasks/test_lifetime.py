@@ -20,7 +20,7 @@ from lab.record import LabRecord, Reason, ServedModel
 from lab.settings import Settings
 from lab.spec import LabSpec
 from tasks import lifetime, teardown, watch
-from tests.unit.memory import PLACE, MemoryBucket
+from tests.unit.tasks.sites import PLACE, MemoryBucket
 
 MADE = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 HOME = "9.9.9.9/32"
