@@ -13,8 +13,8 @@ from lab.live import LabSeen, LabState, LiveLab
 from lab.record import LabRecord
 from lab.report.cost import load_prices
 from lab.settings import Settings
-from tasks import allow, lifetime, provision
-from tests.unit.tasks.sites import PLACE, MemoryBucket
+from tasks import allow, provision, records
+from tests.unit.tasks.sites import FakeSite, MemoryBucket
 
 MADE = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 FRIEND, GUEST, HOME, AWAY = "1.1.1.1/32", "8.8.4.4/32", "9.9.9.9/32", "9.9.9.10/32"
@@ -41,8 +41,9 @@ class Lab(MemoryBucket):
         self.published: list[LiveLab] = []
         self.events: list[dict[str, Any]] = []
         self.said: list[str] = []
+        self.site = FakeSite(SETTINGS, bucket=self, service=self)
 
-    def service(self, *_: str) -> dict[str, str] | None:
+    def describe(self) -> dict[str, str] | None:
         return {"status": "ACTIVE"} if self.is_up else None
 
     def up(self, variables: dict[str, Any], only: list[str]) -> dict[str, Any]:
@@ -54,8 +55,6 @@ class Lab(MemoryBucket):
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     made = Lab(RECORD)
-    for module in (allow, lifetime):
-        monkeypatch.setattr(module, "open_cloud", lambda _: made)
     monkeypatch.setattr(provision, "lab_root", lambda *_: made)
     monkeypatch.setattr(allow, "run_log", lambda: made.said.append)
     monkeypatch.setattr(allow, "publish_live", made.published.append)
@@ -67,13 +66,13 @@ def die() -> None:
     raise KeyboardInterrupt
 
 
-def change(add: list[str], remove: list[str]) -> list[str]:
-    return allow.change_allowed.fn("demo", SETTINGS, PLACE, add, remove)
+def change(lab: Lab, add: list[str], remove: list[str]) -> list[str]:
+    return allow.change_allowed.fn("demo", lab.site, add, remove)
 
 
 def test_the_firewall_alone_is_applied(lab: Lab) -> None:
     """should target its rules, with the record's hosts, owner and key, and remember the hosts"""
-    assert change([GUEST], [HOME]) == [FRIEND, GUEST]
+    assert change(lab, [GUEST], [HOME]) == [FRIEND, GUEST]
     ((variables, only),) = lab.applied
     assert only == ["aws_vpc_security_group_ingress_rule.gateway"]
     assert variables["allowed_cidrs"] == [FRIEND, GUEST]
@@ -83,7 +82,7 @@ def test_the_firewall_alone_is_applied(lab: Lab) -> None:
 
 def test_what_is_so_already_is_applied_again(lab: Lab) -> None:
     """should bring the cloud to the record, from which an interrupted run may have kept it"""
-    assert change([FRIEND], [GUEST]) == [FRIEND, HOME]
+    assert change(lab, [FRIEND], [GUEST]) == [FRIEND, HOME]
     assert [variables["allowed_cidrs"] for variables, _ in lab.applied] == [[FRIEND, HOME]]
     assert lab.record("demo") == RECORD
 
@@ -92,15 +91,15 @@ def test_a_run_that_died_shuts_out_at_the_next(lab: Lab) -> None:
     """should not let anybody in again whom a run that did not end was to shut out"""
     lab.before_apply = die
     with pytest.raises(KeyboardInterrupt):
-        change([], [FRIEND])
+        change(lab, [], [FRIEND])
     lab.before_apply = lambda: None
-    assert change([GUEST], []) == [GUEST, HOME]
+    assert change(lab, [GUEST], []) == [GUEST, HOME]
 
 
 def test_a_refused_change_touches_nothing(lab: Lab) -> None:
     """should leave record and firewall where nobody would be let in"""
     with pytest.raises(InvalidInputError, match="no hosts"):
-        change([], [FRIEND, HOME])
+        change(lab, [], [FRIEND, HOME])
     assert lab.applied == []
     assert lab.record("demo") == RECORD
 
@@ -112,7 +111,7 @@ def test_only_a_lab_that_is_up_can_be_opened(lab: Lab, known: bool) -> None:
     if not known:
         lab.objects.clear()
     with pytest.raises(PermanentError) as caught:
-        change([GUEST], [])
+        change(lab, [GUEST], [])
     assert "demo" in caught.value.message
     assert "lab-up" in caught.value.hint
     assert lab.applied == []
@@ -123,11 +122,11 @@ def test_a_record_that_was_written_meanwhile_is_not_overwritten(lab: Lab) -> Non
 
     def note(record: LabRecord) -> LabRecord:
         noted = RECORD.model_copy(update={"notices": [30]})
-        lab.put_record("", "labs/demo/lab.json", noted.model_dump(mode="json"))
+        lab.keep(noted)
         return record.allowing([GUEST], [])
 
     with pytest.raises(TransientError, match="another run"):
-        lifetime.change_record("demo", SETTINGS, PLACE, note)
+        records.change_record("demo", lab.site, note)
     assert lab.record("demo").notices == [30]
 
 
@@ -156,7 +155,7 @@ def seen(state: LabState = LabState.UP, held_by: str | None = None) -> LabSeen:
 
 def test_the_firewall_follows_the_deployer(lab: Lab) -> None:
     """should let it in at its new address alone, remember that, and tell of it"""
-    assert allow.follow_deployer.fn(live(), SETTINGS, PLACE) is True
+    assert allow.follow_deployer.fn(live(), lab.site) is True
     ((variables, only),) = lab.applied
     assert (variables["allowed_cidrs"], only) == ([FRIEND, AWAY], [provision.FIREWALL_RULES])
     assert lab.record("demo") == RECORD.following(AWAY)
@@ -173,18 +172,18 @@ def test_a_follower_that_died_is_followed_up(lab: Lab) -> None:
     """should remember the new address only once the firewall has it"""
     lab.before_apply = die
     with pytest.raises(KeyboardInterrupt):
-        allow.follow_deployer.fn(live(), SETTINGS, PLACE)
+        allow.follow_deployer.fn(live(), lab.site)
     assert lab.record("demo").deployer == HOME
     lab.before_apply = lambda: None
-    assert allow.follow_deployer.fn(live(), SETTINGS, PLACE) is True
+    assert allow.follow_deployer.fn(live(), lab.site) is True
 
 
 @pytest.mark.parametrize("deployer", [None, AWAY])
 def test_what_changed_since_the_look_is_not_followed(lab: Lab, deployer: str | None) -> None:
     """should read the record again once the lab is held: a person may have been faster"""
     now = RECORD.model_copy(update={"deployer": deployer})
-    lab.put_record("", "labs/demo/lab.json", now.model_dump(mode="json"))
-    assert allow.follow_deployer.fn(live(), SETTINGS, PLACE) is False
+    lab.keep(now)
+    assert allow.follow_deployer.fn(live(), lab.site) is False
     assert lab.applied == lab.events == []
 
 
@@ -205,7 +204,7 @@ def test_a_lab_is_left_alone(
     lab: Lab, settings: Settings, look: tuple[LabSeen, LiveLab | None]
 ) -> None:
     """should not be opened unasked, nor waited for, nor where the deployer is not known"""
-    assert allow.to_follow([look], settings) == []
+    assert allow.to_follow([look], FakeSite(settings)) == []
 
 
 @pytest.mark.parametrize("state", [LabState.UP, LabState.NO_TASK])
@@ -213,5 +212,5 @@ def test_a_lab_without_its_deployer_follows(lab: Lab, state: LabState) -> None:
     """should be those that know the deployer by another address, also one that is let in"""
     one, other = live(), live(deployer_allowed=True)
     looks = [(seen(state), one), (seen(held_by="lab-up"), live()), (seen(state), other)]
-    assert allow.to_follow(list(looks), SETTINGS) == [one, other]
+    assert allow.to_follow(list(looks), lab.site) == [one, other]
     assert any("lab-up" in line for line in lab.said)

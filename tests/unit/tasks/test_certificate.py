@@ -11,8 +11,8 @@ from lab.certificate import Certificate
 from lab.errors import PermanentError
 from lab.record import LabRecord
 from lab.settings import Settings
-from tasks import certificate, lifetime
-from tests.unit.tasks.sites import PLACE, MemoryBucket
+from tasks import certificate
+from tests.unit.tasks.sites import FakeSite, MemoryBucket
 
 SETTINGS = Settings()
 
@@ -27,16 +27,9 @@ class World(MemoryBucket):
         self.doomed: set[str] = set()
         self.said: list[str] = []
 
-    def find_secret(self, name: str) -> str | None:
-        return None if name in self.doomed else self.secrets.get(name)
-
-    def keep_secret(self, name: str) -> bool:
-        doomed = name in self.doomed
-        self.doomed.discard(name)
-        return doomed
-
     def certify(self, settings: Settings = SETTINGS) -> Certificate:
-        return certificate.certify("demo", settings, PLACE)
+        site = FakeSite(settings, bucket=self, secrets=Manager(self))
+        return certificate.certify("demo", site)
 
     def applied(self, made: Certificate) -> None:
         """What Terraform does with it."""
@@ -48,11 +41,24 @@ class World(MemoryBucket):
         return made
 
 
+class Manager:
+    """Secrets Manager, whose doomed secrets can be restored and not be read."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def read(self, name: str) -> str | None:
+        return None if name in self._world.doomed else self._world.secrets.get(name)
+
+    def restore(self, name: str) -> bool:
+        doomed = name in self._world.doomed
+        self._world.doomed.discard(name)
+        return doomed
+
+
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
-    monkeypatch.setattr(certificate, "open_cloud", lambda _: made)
-    monkeypatch.setattr(lifetime, "open_cloud", lambda _: made)
     monkeypatch.setattr(certificate, "run_log", lambda: made.said.append)
     return made
 

@@ -12,18 +12,21 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from adapters.aws.session import Cloud, HeldImage
+from adapters.aws.registry import HeldImage, Registry
+from adapters.image import engine
 from adapters.image.audit import Audit
 from adapters.image.wheels import LockedRequirement
 from lab.errors import InterruptedWorkError, PermanentError, TransientError
 from lab.image import recipe
 from lab.image.advisories import Advisories, Finding
 from lab.image.contents import BaseContents, DebianPackage, SbomFile
-from lab.image.plan import ImagePlan
+from lab.image.plan import ImagePlan, PushedImage
 from lab.report.model import ImageScan, LabReport
 from lab.settings import Settings
 from tasks import image as tasks
 from tasks import publish
+from tasks.draft import drafting
+from tests.unit.tasks.sites import FakeSite
 
 ENTRIES = [
     LockedRequirement(name, Version("1.0"), frozenset({"a" * 64}), Requirement(f"{name}==1.0"))
@@ -68,10 +71,11 @@ class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
         self.settings = Settings(home=home)
         self.steps: list[str] = []
-        self.told: list[str] = []
+        self.said: list[str] = []
         self.audit = Audit("OSV")
         self.unreachable: Exception | None = None
-        self.cloud = create_autospec(Cloud, instance=True)
+        self.registry = create_autospec(Registry, instance=True)
+        self.site = FakeSite(self.settings, registry=self.registry)
         wheels = [home / f"{entry.name}-1.0-py3-none-any.whl" for entry in ENTRIES]
         for wheel in wheels:
             wheel.write_text(wheel.name)
@@ -88,23 +92,27 @@ class World:
 
         base = BaseContents("debian", "12", (DebianPackage("tzdata", "2025b", "all"),))
         for name, value in {
-            "run_log": lambda: self.told.append,
+            "run_log": lambda: self.said.append,
             "read_lock": lambda *_: ENTRIES,
             "load_advisories": lambda _: ADVISORIES,
             "fetch_wheels": fetch_wheels,
             "check_wheels": lambda *_: self.steps.append("look"),
             "audit": asked,
             "read_contents": lambda *_: base,
-            "open_cloud": lambda _: self.cloud,
         }.items():
             monkeypatch.setattr(tasks, name, value)
-        monkeypatch.setattr(tasks.docker, "connect", lambda: "engine")
+        monkeypatch.setattr(engine, "connect", lambda: "engine")
 
     def scan(self, **changes: Any) -> tasks.Scanned:
-        return tasks.scan_image.fn("demo", self.settings, CHECKED, plan(**changes))
+        return tasks.scan_image.fn("demo", self.site, CHECKED, plan(**changes))
 
     def asked(self, **changes: Any) -> tasks.Audited:
         return tasks.audit_image.fn(CHECKED, plan(**changes))
+
+    def push(self, **changes: Any) -> PushedImage:
+        scanned = tasks.Scanned(scan=ImageScan(advisories_of=date(2030, 1, 2)), sbom_text=None)
+        audited = tasks.Audited(by="OSV", notes=["a note"])
+        return tasks.push_image.fn(self.site, plan(**changes), scanned, audited, True)
 
     @property
     def sbom(self) -> Path:
@@ -148,7 +156,7 @@ def test_silent_sources_leave_the_projects_own_list(world: World) -> None:
     world.audit = Audit(None, silent=["OSV: refused", "PyPI: refused"])
     assert world.asked().by == "nobody: no public source could be asked"
     world.scan()
-    said = "\n".join(world.told)
+    said = "\n".join(world.said)
     assert "OSV: refused" in said
     assert "config/advisories.yaml of 2030-01-02" in said
 
@@ -180,7 +188,7 @@ def test_what_is_listed_is_refused_before_anything_is_made(
     monkeypatch.setattr(tasks, "load_advisories", lambda _: known)
     monkeypatch.setattr(tasks, "ensure_base_image", lambda *_, **__: world.steps.append("base"))
     with pytest.raises(PermanentError, match="CVE-2030-1"):
-        tasks.plan_image.fn(world.settings, CHECKED)
+        tasks.plan_image.fn(world.site, CHECKED)
     assert not world.steps
 
 
@@ -228,26 +236,42 @@ def test_the_registry_holds_what_was_built(
     world: World, monkeypatch: pytest.MonkeyPatch, built: str
 ) -> None:
     """should know it by configuration or by manifest, as the engine stores images"""
-    monkeypatch.setattr(tasks.docker, "push", lambda *_: None)
-    monkeypatch.setattr(tasks.docker, "image_id", lambda *_: built)
-    world.cloud.held_image.return_value = HeldImage(DIGEST, "sha256:0c")
-    assert tasks.push_image.fn(world.settings, plan()) == DIGEST
+    monkeypatch.setattr(engine, "push", lambda *_: None)
+    monkeypatch.setattr(engine, "image_id", lambda *_: built)
+    world.registry.held_image.return_value = HeldImage(DIGEST, "sha256:0c")
+    pushed = world.push()
+    assert pushed == PushedImage(repository="registry/gateway-lab", tag="0123abcd", digest=DIGEST)
+    assert str(pushed) == f"registry/gateway-lab:0123abcd@{DIGEST}"
 
 
 def test_another_image_in_the_registry_is_refused(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """should tell what was built and what is held"""
-    monkeypatch.setattr(tasks.docker, "push", lambda *_: None)
-    monkeypatch.setattr(tasks.docker, "image_id", lambda *_: "sha256:built")
-    world.cloud.held_image.return_value = HeldImage(DIGEST, "sha256:0c")
+    monkeypatch.setattr(engine, "push", lambda *_: None)
+    monkeypatch.setattr(engine, "image_id", lambda *_: "sha256:built")
+    world.registry.held_image.return_value = HeldImage(DIGEST, "sha256:0c")
     with pytest.raises(PermanentError) as caught:
-        tasks.push_image.fn(world.settings, plan())
+        world.push()
     for digest in ("sha256:built", DIGEST, "sha256:0c"):
         assert digest in caught.value.message
 
 
 AT = datetime(2030, 1, 31, 12, tzinfo=UTC)
+
+
+def test_the_report_has_the_image_once_it_is_pushed(world: World) -> None:
+    """should say what is held, what was scanned and who was asked, also of an image from before"""
+    report = LabReport(lab="demo", target="local", created_at=AT, expires_at=AT)
+    with drafting(report):
+        pushed = world.push(pushed_digest=DIGEST)
+    assert report.image == pushed
+    assert report.image_built
+    assert report.base_image == "debian: base:1"
+    assert report.scan is not None
+    assert (report.scan.audited_by, report.scan.notes) == ("OSV", ["a note"])
+
+
 SBOM = SbomFile(name=recipe.SBOM_NAME, sha256="0" * 64, python_packages=97, debian_packages=55)
 
 

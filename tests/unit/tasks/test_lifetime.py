@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.variables import Variable
 
 from lab.certificate import Trust, make_certificate
 from lab.endpoint import Endpoint
 from lab.fargate import Architecture
-from lab.image.plan import ImagePlan
+from lab.image.plan import PushedImage
 from lab.live import LiveLab
 from lab.models.catalog import InferenceProfile, Model
 from lab.names import variable
@@ -19,42 +21,58 @@ from lab.plan import PreflightResult
 from lab.record import LabRecord, Reason, ServedModel
 from lab.settings import Settings
 from lab.spec import LabSpec
-from tasks import lifetime, teardown, watch
-from tests.unit.tasks.sites import PLACE, MemoryBucket
+from tasks import lifetime, records, teardown, watch
+from tests.unit.tasks.sites import FakeSite, MemoryBucket
 
 MADE = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 HOME = "9.9.9.9/32"
-CHECKED = PreflightResult(
-    place=PLACE, models=[], cidrs=[HOME], deployer=HOME, architecture=Architecture.X86_64
-)
+CHECKED = PreflightResult(models=[], cidrs=[HOME], deployer=HOME, architecture=Architecture.X86_64)
 SPEC = LabSpec(lab="demo")
 HAS = make_certificate("gateway-lab-demo.internal", MADE, MADE)
-SETTINGS = Settings()
+
+
+class End:
+    """The end as the cloud knows it, in the order in which it was written."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[str, datetime]] = []
+
+    def move_stop(self, at: datetime) -> bool:
+        self.written.append(("stop", at))
+        return False
+
+    def write_tag(self, at: datetime) -> None:
+        self.written.append(("tag", at))
 
 
 class Lab(MemoryBucket):
-    """A lab whose bucket lies in memory; it has nothing else."""
+    """A lab whose bucket is in memory; it has an end, and nothing else."""
 
-    def move_stop(self, *_: Any) -> bool:
-        return False
+    def __init__(self) -> None:
+        super().__init__()
+        self.end = End()
+        self.site = FakeSite(bucket=self, end=self.end)
 
-    def delete_prefix(self, _: str, prefix: str) -> None:
-        self.objects = {k: v for k, v in self.objects.items() if not k.startswith(prefix)}
+    def write_json(self, key: str, record: dict[str, Any]) -> None:
+        super().write_json(key, record)
+        self.end.written.append(("record", datetime.fromisoformat(record["expires_at"])))
 
 
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     made = Lab()
-    for module in (lifetime, teardown):
-        monkeypatch.setattr(module, "open_cloud", lambda _: made)
-    monkeypatch.setattr(lifetime, "replace_scheduled_end", lambda *_: None)
+
+    def run(record: LabRecord, _: Settings) -> None:
+        made.end.written.append(("run", record.expires_at))
+
+    monkeypatch.setattr(lifetime, "replace_scheduled_end", run)
     monkeypatch.setattr(lifetime, "now", lambda: MADE)
     return made
 
 
 def schedule(lab: Lab) -> LabRecord:
     end = MADE + timedelta(hours=1)
-    made: LabRecord = lifetime.schedule_end.fn(SPEC, SETTINGS, CHECKED, end)
+    made: LabRecord = lifetime.schedule_end.fn(SPEC, lab.site, CHECKED, end)
     assert lab.record("demo") == made
     return made
 
@@ -64,6 +82,13 @@ def test_a_first_up_remembers_whose_host_it_lets_in(lab: Lab) -> None:
     made = schedule(lab)
     assert (made.cidrs, made.deployer, made.deployer_given) == ([HOME], HOME, False)
     assert made.key_version == 1
+
+
+def test_an_end_is_written_everywhere_in_one_order(lab: Lab) -> None:
+    """should move the cloud's own stop first and Prefect's run last, all to the same end"""
+    end = schedule(lab).expires_at
+    grace = lab.site.settings.stop_grace
+    assert lab.end.written == [("stop", end + grace), ("record", end), ("tag", end), ("run", end)]
 
 
 class Clock:
@@ -106,7 +131,7 @@ def test_a_run_for_the_end_that_begins_early_waits_for_it(
     monkeypatch.setattr(teardown, "now", clock.now)
     monkeypatch.setattr(teardown.time, "sleep", clock.sleep)
     monkeypatch.setattr(teardown, "run_log", lambda: lambda _: None)
-    assert teardown.reason_holds.fn("demo", SETTINGS, PLACE, reason, None) is destroyed
+    assert teardown.reason_holds.fn("demo", lab.site, reason, None) is destroyed
     assert clock.at == end - early + waited
 
 
@@ -114,7 +139,7 @@ def test_a_second_up_keeps_whom_callers_trust(lab: Lab) -> None:
     """should let the lab be called while it is brought up again, also past a certificate's end"""
     trust = Trust(ca="CA", version=3, not_after=MADE)
     known = LabRecord(lab="demo", created_at=MADE, expires_at=MADE, trust=trust)
-    lab.put_record("", "labs/demo/lab.json", known.model_dump(mode="json"))
+    lab.keep(known)
     assert schedule(lab).trust == trust
 
 
@@ -142,22 +167,17 @@ def test_an_up_remembers_what_stands_behind_each_alias(
 def test_the_image_that_runs_is_remembered(lab: Lab) -> None:
     """should be known to whoever looks later, and until the next one is rolled out"""
     schedule(lab)
-    image = ImagePlan(
-        repository="localhost:4566/gateway-lab",
-        tag="0123",
-        base_reference="b",
-        base_source="s",
-        config="",
-    )
-    lifetime.note_image.fn("demo", SETTINGS, PLACE, image, "sha256:ab")
-    assert lab.record("demo").image == "localhost:4566/gateway-lab:0123@sha256:ab"
-    assert schedule(lab).image_digest == "sha256:ab"
+    image = PushedImage(repository="localhost:4566/gateway-lab", tag="0123", digest="sha256:ab")
+    records.note_image("demo", lab.site, image)
+    written = json.loads(lab.objects["labs/demo/lab.json"][0])
+    assert written["image"] == "localhost:4566/gateway-lab:0123@sha256:ab"
+    assert schedule(lab).image == image
 
 
 def test_a_second_up_keeps_the_number_of_the_key(lab: Lab) -> None:
     """should not have Terraform make another key, which no application knows"""
     known = LabRecord(lab="demo", created_at=MADE, expires_at=MADE, key_version=4)
-    lab.put_record("", "labs/demo/lab.json", known.model_dump(mode="json"))
+    lab.keep(known)
     assert schedule(lab).key_version == 4
 
 
@@ -191,9 +211,10 @@ def test_a_lab_that_is_gone_leaves_no_variable(
         def look(self, _: str) -> tuple[list[str], list[Any]]:
             return [], []
 
-    for module in (watch, teardown):
-        monkeypatch.setattr(module, "Variable", variables)
-        monkeypatch.setattr(module, "run_log", lambda: lambda _: None)
+    for name in ("get", "set", "unset"):
+        monkeypatch.setattr(Variable, name, getattr(variables, name))
+    monkeypatch.setattr(watch, "run_log", lambda: lambda _: None)
+    monkeypatch.setattr(teardown, "run_log", lambda: lambda _: None)
     monkeypatch.setattr(teardown, "Sweeper", Nothing)
     monkeypatch.setattr(teardown, "publish_teardown", lambda *_: None)
     monkeypatch.setattr(teardown, "cancel_scheduled_ends", lambda *_: 0)
@@ -206,5 +227,6 @@ def test_a_lab_that_is_gone_leaves_no_variable(
         )
         watch._tell_changes(live)
         assert variable("team-a", "endpoint") in variables.known
-    teardown.check_nothing_left.fn("team-a", Settings(home=tmp_path), PLACE)
+    site = FakeSite(Settings(home=tmp_path), bucket=lab)
+    teardown.check_nothing_left.fn("team-a", site)
     assert variables.known == {"other": 1}

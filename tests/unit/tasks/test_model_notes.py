@@ -10,21 +10,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from flows import lab_up
-from lab.errors import PermanentError
-from lab.fargate import Architecture
 from lab.live import LiveLab
-from lab.models.catalog import Model
 from lab.models.lifecycle import ModelAction, ModelNote
-from lab.place import Place
-from lab.plan import PreflightResult
 from lab.record import LabRecord
 from lab.report.cost import load_prices
 from lab.report.model import LabReport, ModelResult, Verdict
 from lab.settings import Settings
-from lab.spec import LabSpec
 from tasks import publish, watch
-from tasks.outcome import UpOutcome
 from workstation.view import show_report
 
 AT = datetime(2030, 1, 31, 12, 0, 0, tzinfo=UTC)
@@ -86,26 +78,6 @@ def test_the_models_artifact_shows_it_too(artifacts: dict[str, Any], tmp_path: A
     assert list(two) == list(one)
     publish.publish_report(report([]), Settings(home=tmp_path))
     assert "note" not in artifacts["lab-demo-models"][0]
-
-
-def test_an_up_that_fails_later_tells_of_its_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    """should have what preflight settled in the report from the first stage on"""
-
-    def fail(*_: object) -> None:
-        raise PermanentError("no")
-
-    monkeypatch.setattr(lab_up.plan_image, "submit", fail)
-    outcome = UpOutcome(LabSpec(lab="demo"), Settings(), AT)
-    checked = PreflightResult(
-        place=Place(account="111122223333", region="us-east-1"),
-        models=[Model(alias="one", model_id="v.new", provider="V")],
-        model_notes=NOTES,
-        cidrs=["8.8.4.4/32"],
-        architecture=Architecture.X86_64,
-    )
-    with pytest.raises(PermanentError):
-        lab_up.bring_up(LabSpec(lab="demo"), Settings(), checked, outcome)
-    assert outcome._report.model_notes == NOTES
 
 
 def live(ending: list[str]) -> LiveLab:

@@ -11,18 +11,23 @@ import pytest
 from botocore.stub import Stubber
 
 from adapters.aws.session import Cloud
-from adapters.image import engine as docker
+from adapters.image import engine
 from lab import waiting
 from lab.errors import DeadlineError, InvalidInputError, PermanentError
 from lab.models.lifecycle import ModelAction
 from lab.plan import PreflightResult
+from lab.report.model import LabReport
 from lab.settings import Settings
 from lab.spec import LabSpec
 from tasks import preflight
+from tasks.draft import drafting
+from tasks.site import find_place
 from tests.unit.adapters.aws.fake_bedrock import FakeBedrock, serve
 from tests.unit.adapters.aws.stubs import Stubs
+from tests.unit.tasks.sites import FakeSite
 
 ACCOUNT = "111122223333"
+AT = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -35,13 +40,12 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Cloud:
     stub.add_response("get_caller_identity", {"Account": ACCOUNT, "Arn": arn, "UserId": "me"})
     stub.activate()
     monkeypatch.setattr(cloud, "client", lambda _: sts)
-    monkeypatch.setattr(preflight, "open_cloud", lambda _: cloud)
     return cloud
 
 
 def test_takes_the_account_that_is_allowed(cloud: Cloud) -> None:
     """should settle account, partition and region"""
-    place = preflight.find_place(Settings(account=ACCOUNT))
+    place = find_place(cloud, Settings(account=ACCOUNT))
     assert (place.account, place.partition, place.region) == (ACCOUNT, "aws", "us-east-1")
     assert place.repository == f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/gateway-lab"
 
@@ -49,15 +53,14 @@ def test_takes_the_account_that_is_allowed(cloud: Cloud) -> None:
 def test_refuses_another_account(cloud: Cloud) -> None:
     """should name both accounts"""
     with pytest.raises(PermanentError, match=f"belong to account {ACCOUNT}, allowed is 9999"):
-        preflight.find_place(Settings(account="999999999999"))
+        find_place(cloud, Settings(account="999999999999"))
 
 
-def test_refuses_a_region_that_aws_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refuses_a_region_that_aws_does_not_have() -> None:
     """should ask nobody to know that it is none"""
     nowhere = Cloud(boto3.Session("id", "key", region_name="us-east-9"))
-    monkeypatch.setattr(preflight, "open_cloud", lambda _: nowhere)
     with pytest.raises(InvalidInputError, match="region 'us-east-9' is not one"):
-        preflight.find_place(Settings(region="us-east-9"))
+        find_place(nowhere, Settings(region="us-east-9"))
 
 
 def test_refuses_where_no_engine_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +68,7 @@ def test_refuses_where_no_engine_answers(monkeypatch: pytest.MonkeyPatch) -> Non
     # A port of this machine where nothing listens.
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
     with pytest.raises(PermanentError, match="no Docker engine answers") as refused:
-        docker.connect()
+        engine.connect()
     assert "DOCKER_HOST" in refused.value.hint
 
 
@@ -107,20 +110,23 @@ class Preflight:
         self.fake, self.said, self._cloud = fake, said, cloud
 
     def run(self, settings: dict[str, Any] | None = None, **spec: Any) -> PreflightResult:
-        arn = f"arn:aws:sts::{ACCOUNT}:assumed-role/lab/me"
-        self._cloud.says("sts", "get_caller_identity", {"Account": ACCOUNT, "Arn": arn})
         asked = Settings(**{"deployer_address": "8.8.4.4", **(settings or {})})
-        return preflight.preflight.fn(LabSpec(**{"lab": "demo", **spec}), asked)
+        report = LabReport(lab="demo", target="local", created_at=AT, expires_at=AT)
+        site = FakeSite(asked, cloud=self._cloud.cloud)
+        with drafting(report):
+            found = preflight.preflight.fn(LabSpec(**{"lab": "demo", **spec}), site)
+        # An up that fails later still says what was done about its models.
+        assert report.model_notes == found.model_notes
+        return found
 
 
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Preflight]:
     stubs, said, fake = Stubs("us-east-1"), [], FakeBedrock()  # type: ignore[var-annotated]
-    monkeypatch.setattr(preflight, "open_cloud", lambda _: stubs.cloud)
     monkeypatch.setattr(preflight, "run_log", lambda: said.append)
     monkeypatch.setattr(preflight, "terraform_version", lambda: (1, 11, 4))
     monkeypatch.setattr(preflight, "check_architecture", lambda *_: None)
-    monkeypatch.setattr(docker, "connect", lambda: None)
+    monkeypatch.setattr(engine, "connect", lambda: None)
     options = waiting.wait_for.__kwdefaults__
     pauses: list[float] = []
     monkeypatch.setitem(options, "sleep", pauses.append)

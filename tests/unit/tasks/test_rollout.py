@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Any
 from unittest.mock import create_autospec
 
 import pytest
 
-from adapters.aws.session import Cloud, HeldImage, Rollout
+from adapters.aws.registry import HeldImage, Registry
+from adapters.aws.rollout import Rollout
+from adapters.aws.service import LabService
 from lab.errors import PermanentError, TransientError
-from lab.image.plan import ImagePlan
+from lab.image.plan import PushedImage
 from lab.live import RunningTask
 from tasks import rollout
+from tests.unit.tasks.sites import FakeSite
 
 DIGEST, OTHER = "sha256:01", "sha256:02"
-ROLLOUT = Rollout("cluster", "service", "definition", None, frozenset())
-PLAN = ImagePlan(
-    repository="registry/gateway-lab",
-    tag="0123abcd",
-    base_reference="base:1",
-    base_source="debian",
-    config="models: []",
-)
+IMAGE = PushedImage(repository="registry/gateway-lab", tag="0123abcd", digest=DIGEST)
 
 
 def running(digest: str | None) -> RunningTask:
     return RunningTask("arn:task/0123", "203.0.113.10", digest)
 
 
+class World:
+    """A registry and a service, which a test lets answer and looks at."""
+
+    def __init__(self) -> None:
+        self.registry: Any = create_autospec(Registry, instance=True)
+        self.service: Any = create_autospec(LabService, instance=True)
+        self._site = FakeSite(registry=self.registry)
+        self._rollout = Rollout(self.service, "definition", None, frozenset())
+
+    def check(self, runs: str | None) -> None:
+        rollout.check_digests(self._site, self._rollout, running(runs), IMAGE)
+
+
 def test_what_runs_is_what_was_pushed() -> None:
     """should ask ECS and the registry, and change nothing where both agree"""
-    cloud = create_autospec(Cloud, instance=True)
-    cloud.held_image.return_value = HeldImage(DIGEST, "sha256:0c")
-    rollout.check_digests(cloud, ROLLOUT, running(DIGEST), PLAN, DIGEST)
-    cloud.held_image.assert_called_once_with("gateway-lab", "0123abcd")
-    cloud.stop_service.assert_not_called()
+    world = World()
+    world.registry.held_image.return_value = HeldImage(DIGEST, "sha256:0c")
+    world.check(DIGEST)
+    world.registry.held_image.assert_called_once_with("0123abcd")
+    world.service.stop.assert_not_called()
 
 
 @pytest.mark.parametrize(
@@ -41,32 +51,32 @@ def test_what_runs_is_what_was_pushed() -> None:
     [
         (OTHER, HeldImage(DIGEST, "c"), f"the running task has {OTHER}"),
         (DIGEST, HeldImage(OTHER, "c"), f"the registry holds {OTHER}"),
-        (None, HeldImage(DIGEST, "c"), "a digest that ECS does not tell"),
+        (None, HeldImage(DIGEST, "c"), "a digest that ECS does not name"),
         (DIGEST, None, "the registry holds nothing"),
         (OTHER, HeldImage(OTHER, "c"), f"the registry holds {OTHER}"),
     ],
 )
 def test_another_image_is_stopped(runs: str | None, held: HeldImage | None, said: str) -> None:
-    """should tell every digest, and let no image serve that nobody here has pushed"""
-    cloud = create_autospec(Cloud, instance=True)
-    cloud.held_image.return_value = held
+    """should name every digest, and let no image serve that nobody here has pushed"""
+    world = World()
+    world.registry.held_image.return_value = held
     with pytest.raises(PermanentError) as caught:
-        rollout.check_digests(cloud, ROLLOUT, running(runs), PLAN, DIGEST)
+        world.check(runs)
     assert f"pushed was {DIGEST}" in caught.value.message
     assert said in caught.value.message
-    cloud.stop_service.assert_called_once_with("cluster", "service")
+    world.service.stop.assert_called_once_with()
 
 
 def test_a_registry_that_contradicts_itself_stops_the_service(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """should raise what the registry did, also where the service cannot be stopped"""
-    told: list[str] = []
-    monkeypatch.setattr(rollout, "run_log", lambda: told.append)
-    cloud = create_autospec(Cloud, instance=True)
-    cloud.held_image.side_effect = PermanentError("the registry names another digest")
-    cloud.stop_service.side_effect = TransientError("throttled")
+    said: list[str] = []
+    monkeypatch.setattr(rollout, "run_log", lambda: said.append)
+    world = World()
+    world.registry.held_image.side_effect = PermanentError("the registry names another digest")
+    world.service.stop.side_effect = TransientError("throttled")
     with pytest.raises(PermanentError, match="names another digest"):
-        rollout.check_digests(cloud, ROLLOUT, running(DIGEST), PLAN, DIGEST)
-    cloud.stop_service.assert_called_once_with("cluster", "service")
-    assert told == ["and its service could not be stopped: throttled"]
+        world.check(DIGEST)
+    world.service.stop.assert_called_once_with()
+    assert said == ["and its service could not be stopped: throttled"]

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from flows import lab_rotate_key as story
 from lab.certificate import Trust
 from lab.endpoint import Endpoint
 from lab.errors import LabError, PermanentError, TransientError
 from lab.record import LabRecord
-from lab.settings import Settings
-from tasks import lifetime, provision, rollout, rotate
+from tasks import provision, rotate
 from tasks.provision import Provisioned
-from tasks.rollout import RolledOut
-from tests.unit.tasks.sites import PLACE, MemoryBucket
+from tests.unit.tasks.sites import FakeSite, MemoryBucket
 
 MADE = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-SETTINGS = Settings()
 TRUST = Trust(ca="CA", version=1, not_after=MADE + 99 * MINUTE)
 WHERE = Endpoint.of("demo", "1.2.3.4", "CA")
 RECORD = LabRecord(
@@ -49,18 +45,16 @@ class Lab(MemoryBucket):
         self.before_state: Callable[[], None] = lambda: None
         self.before: str | None = OLD
         self.said: list[str] = []
+        self.secret_is_gone = False
+        self.site = FakeSite(bucket=self, secrets=Manager(self), service=self)
 
-    def service(self, *_: str) -> dict[str, str] | None:
+    def describe(self) -> dict[str, str] | None:
         return {"taskDefinition": SERVES} if self.task_began else None
 
-    def running_task(self, *_: str) -> object | None:
+    def running_task(self) -> object | None:
         return self.task_began
 
-    def key_written(self, secret: str) -> datetime:
-        assert secret == "gateway-lab-demo/gateway-key"  # pragma: allowlist secret: made up
-        return self.written
-
-    def serves_from_before(self, cluster: str, service: str, moment: datetime) -> bool:
+    def serves_from_before(self, moment: datetime) -> bool:
         return self.task_began is not None and self.task_began < moment
 
     def up(self, variables: dict[str, Any], only: list[str]) -> dict[str, Any]:
@@ -72,52 +66,63 @@ class Lab(MemoryBucket):
             self.version = version
         return {}
 
-    def gateway_key(self, _: str) -> str:
+
+class Manager:
+    """Secrets Manager, with the key of ``lab`` and the one before it."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+
+    def require(self, secret: str) -> str:
+        assert secret == "gateway-lab-demo/gateway-key"  # pragma: allowlist secret: made up
+        if self._lab.secret_is_gone:
+            raise PermanentError("the secret is gone", "Bring it up again with lab-up.")
         return NEW
 
-    def key_before(self, _: str) -> str | None:
-        return self.before
+    def read(self, _: str, version: str) -> str | None:
+        assert version == "AWSPREVIOUS"
+        return self._lab.before
+
+    def written_at(self, secret: str) -> datetime:
+        assert secret == "gateway-lab-demo/gateway-key"  # pragma: allowlist secret: made up
+        return self._lab.written
 
 
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     made = Lab(RECORD)
-    for module in (rotate, lifetime, rollout):
-        monkeypatch.setattr(module, "open_cloud", lambda _: made)
     monkeypatch.setattr(provision, "lab_root", lambda *_: made)
     monkeypatch.setattr(rotate, "run_log", lambda: made.said.append)
     return made
 
 
-def make() -> Provisioned:
-    return rotate.make_new_key.fn("demo", SETTINGS, PLACE)
+def make(lab: Lab) -> Provisioned:
+    return rotate.make_new_key.fn("demo", lab.site)
 
 
 def test_a_raised_version_makes_a_key(lab: Lab) -> None:
     """should apply the secret's value alone, and keep the number for every later apply"""
-    made = make()
+    made = make(lab)
     assert lab.applied == [(3, ["aws_secretsmanager_secret_version.this"])]
     assert lab.record("demo") == RECORD.with_new_key()
     # What serves now is rolled out again, not a newer revision that may never have served.
     assert made.task_definition_arn == SERVES
-    assert made.secret_name == "gateway-lab-demo/gateway-key"
-    assert made.log_group_name == "/gateway-lab/demo"
     assert made.trust == TRUST
 
 
 def test_a_key_that_no_task_has_is_not_made_again(lab: Lab) -> None:
     """should go on with it after a rollout that failed: whoever has read it has the right one"""
-    make()
-    make()
+    make(lab)
+    make(lab)
     assert [version for version, _ in lab.applied] == [3, 3]
     assert lab.version == 3
 
 
 def test_each_rotation_makes_another_key(lab: Lab) -> None:
     """should not take a key that is rolled out for one that waits"""
-    make()
+    make(lab)
     lab.task_began = lab.written + MINUTE
-    make()
+    make(lab)
     assert [version for version, _ in lab.applied] == [3, 4]
 
 
@@ -129,10 +134,10 @@ def test_a_version_that_was_never_applied_is_gone_past(lab: Lab) -> None:
 
     lab.up = die  # type: ignore[method-assign,assignment]
     with pytest.raises(KeyboardInterrupt):
-        make()
+        make(lab)
     assert lab.record("demo").key_version == 3
     del lab.up  # type: ignore[method-assign]
-    make()
+    make(lab)
     assert lab.version == lab.record("demo").key_version == 4
 
 
@@ -144,9 +149,9 @@ def test_an_apply_that_died_before_its_state_is_done_again(lab: Lab) -> None:
 
     lab.before_state = die
     with pytest.raises(TransientError):
-        make()
+        make(lab)
     lab.before_state = lambda: None
-    make()
+    make(lab)
     assert lab.version == lab.record("demo").key_version == lab.applied[-1][0] == 3
 
 
@@ -157,11 +162,11 @@ def test_a_lab_that_does_not_serve_gets_no_key(lab: Lab, missing: str) -> None:
         lab.objects.clear()
     elif missing == "certificate":
         bare = RECORD.model_copy(update={"trust": None})
-        lab.put_record("", "labs/demo/lab.json", bare.model_dump(mode="json"))
+        lab.keep(bare)
     else:
         lab.task_began = None
     with pytest.raises(PermanentError) as caught:
-        make()
+        make(lab)
     assert "lab-up" in caught.value.hint
     assert lab.applied == []
     assert not lab.objects or lab.record("demo").key_version == RECORD.key_version
@@ -170,12 +175,9 @@ def test_a_lab_that_does_not_serve_gets_no_key(lab: Lab, missing: str) -> None:
 def test_a_lab_whose_secret_is_gone_gets_no_key(lab: Lab) -> None:
     """should make no secret that the serving revision does not know, and say what mends it"""
 
-    def gone(_: str) -> str:
-        raise PermanentError("the secret is gone", "Bring it up again with lab-up.")
-
-    lab.gateway_key = gone  # type: ignore[method-assign]
+    lab.secret_is_gone = True
     with pytest.raises(PermanentError, match="gone"):
-        make()
+        make(lab)
     assert lab.applied == []
     assert lab.record("demo").key_version == RECORD.key_version
 
@@ -205,7 +207,7 @@ def check(lab: Lab, monkeypatch: pytest.MonkeyPatch, *opens: str) -> None:
     monkeypatch.setattr(rotate, "open_client", gateway.client)
     monkeypatch.setattr(rotate, "list_models", gateway.models)
     monkeypatch.setattr(rotate, "refuses_key", gateway.refuses)
-    rotate.check_keys.fn("demo", SETTINGS, WHERE, "gateway-lab-demo/gateway-key")
+    rotate.check_keys.fn("demo", lab.site, WHERE)
 
 
 def test_the_new_key_opens_and_the_old_one_does_not(
@@ -245,42 +247,3 @@ def test_a_failed_rollout_says_which_key_opens(failure: LabError) -> None:
     assert "takes only the old one" in caught.value.message
     assert "Run lab-rotate-key again, or lab-up" in caught.value.hint
     assert failure.hint in caught.value.hint
-
-
-def test_the_story_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    """should hold the lab, refuse its own kind, and try the keys at the new task's address"""
-    told: list[Any] = []
-    made = Provisioned(
-        cluster_name="c",
-        service_name="s",
-        task_definition_arn=SERVES,
-        log_group_name="l",
-        secret_name="secret",  # pragma: allowlist secret: made up
-        trust=TRUST,
-    )
-
-    @contextmanager
-    def hold(lab: str, _: object, __: object, doing: str, patience: object) -> Iterator[None]:
-        told.append((lab, doing, patience))
-        yield
-        told.append("given back")
-
-    def roll_out(*_: object) -> RolledOut:
-        told.append("rolled out")
-        return RolledOut(endpoint=WHERE, image_digest=None)
-
-    monkeypatch.setattr(story, "interruptible", nullcontext)
-    monkeypatch.setattr(story, "locate", lambda _: PLACE)
-    monkeypatch.setattr(story, "wait_for_others", lambda doing: f"not {doing}")
-    monkeypatch.setattr(story, "hold_lab", hold)
-    monkeypatch.setattr(story, "make_new_key", lambda *_: told.append("key") or made)
-    monkeypatch.setattr(story, "roll_out", roll_out)
-    monkeypatch.setattr(story, "check_keys", lambda *given: told.append(given[2:]))
-    story.lab_rotate_key.fn("demo")
-    assert told == [
-        ("demo", "lab-rotate-key", "not lab-rotate-key"),
-        "key",
-        "rolled out",
-        (WHERE, "secret"),
-        "given back",
-    ]

@@ -18,12 +18,12 @@ class Server:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.shown: list[float] = []
-        self.told: list[str] = []
+        self.said: list[str] = []
         self.free = threading.Event()
         self.asked = threading.Event()
         self.broken = False
         monkeypatch.setattr(stages, "update_progress_artifact", self._update)
-        monkeypatch.setattr(stages, "run_log", lambda: self.told.append)
+        monkeypatch.setattr(stages, "run_log", lambda: self.said.append)
 
     def _update(self, _: object, *, progress: float) -> None:
         self.asked.set()
@@ -41,7 +41,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 def test_no_stage_waits_for_the_server(server: Server) -> None:
     """should pass over what was overtaken while the server took its time, and show the last"""
     progress = Progress(uuid4())
-    log = StageLog(["a", "b", "c", "d"], progress.tell)
+    log = StageLog(["a", "b", "c", "d"], progress.show)
     with log.stage("a"):
         pass
     assert server.asked.wait(SECONDS)
@@ -59,6 +59,6 @@ def test_a_server_that_does_not_answer_ends_no_run(server: Server) -> None:
     server.broken = True
     server.free.set()
     progress = Progress(uuid4())
-    progress.tell(50.0)
+    progress.show(50.0)
     progress.close()
-    assert server.told == ["the progress could not be told: the server does not answer"]
+    assert server.said == ["the progress could not be shown: the server does not answer"]

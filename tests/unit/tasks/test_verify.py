@@ -13,9 +13,9 @@ from prefect.states import Completed, Failed
 from rich.console import Console
 
 from adapters.aws import facts as aws
+from adapters.aws.registry import HeldImage
 from adapters.aws.secret_scan import Searched
-from adapters.aws.session import HeldImage
-from adapters.gateway import probes as stranger
+from adapters.gateway import probes
 from lab.certificate import Trust
 from lab.errors import PermanentError, TransientError
 from lab.live import RunningTask
@@ -37,12 +37,11 @@ from lab.posture import (
 from lab.report.model import LabReport, ModelResult, Verdict
 from lab.report.tables import posture_rows
 from lab.settings import Settings
-from lab.spec import LabSpec
-from tasks import outcome, publish, verify
-from tasks.outcome import UpOutcome
+from tasks import futures, prove, publish, verify
+from tasks.draft import drafting
 from tests.unit.lab.test_leaks import GATEWAY_KEY
 from tests.unit.lab.test_posture import AT, CLUSTER, POLICY, RECORD, TAGS, TASK
-from tests.unit.tasks.sites import PLACE, MemoryBucket
+from tests.unit.tasks.sites import FakeSite, MemoryBucket
 from workstation.view import show_report
 
 LIVE = RECORD.model_copy(
@@ -60,23 +59,24 @@ class Lab(MemoryBucket):
     task: RunningTask | None = RunningTask(TASK.arn, "203.0.113.1", "sha256:abcd")
     held = "sha256:abcd"
 
-    def running_task(self, *_: str) -> RunningTask | None:
+    def site(self, settings: Settings | None = None) -> FakeSite:
+        return FakeSite(settings, bucket=self, registry=self, secrets=self, service=self)
+
+    def running_task(self) -> RunningTask | None:
         return self.task
 
-    def gateway_key(self, secret: str) -> str:
+    def require(self, secret: str) -> str:
         assert secret == "gateway-lab-demo/gateway-key"  # pragma: allowlist secret: a name
         return GATEWAY_KEY
 
-    def held_image(self, repository: str, tag: str) -> HeldImage:
-        assert (repository, tag) == ("gateway-lab", "0123")
+    def held_image(self, tag: str) -> HeldImage:
+        assert tag == "0123"
         return HeldImage(self.held, "sha256:config")
 
 
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     made = Lab(LIVE)
-    monkeypatch.setattr(verify, "open_cloud", lambda _: made)
-    monkeypatch.setattr("tasks.lifetime.open_cloud", lambda _: made)
     monkeypatch.setattr(verify, "run_log", lambda: lambda _: None)
     monkeypatch.setattr(publish, "create_markdown_artifact", lambda *_, **__: None)
 
@@ -97,29 +97,28 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     answers(aws, "read_retention", 7)
     answers(aws, "read_tags", {"cluster": CLUSTER, "service": TAGS})
     monkeypatch.setattr(aws, "ask_iam", iam)
-    answers(stranger, "shake_hands", shown)
+    answers(probes, "shake_hands", shown)
     for name in ("try_public_trust", "try_old_tls", "try_plain_http"):
-        answers(stranger, name, Probe(refused=True, said="refused"))
-    answers(stranger, "ask_without_key", REFUSED)
-    answers(stranger, "ask_for_models", [Refusal("vendor.x", 400, openai_form=True)])
+        answers(probes, name, Probe(refused=True, said="refused"))
+    answers(probes, "ask_without_key", REFUSED)
+    answers(probes, "ask_for_models", [Refusal("vendor.x", 400, openai_form=True)])
     answers(verify, "search_image", Searched("2 layers"))
     answers(verify, "search_state", Searched("the state"))
     return made
 
 
-def look() -> Posture:
-    found: Posture = verify.verify_lab.fn("demo", Settings(), PLACE)
+def look(lab: Lab) -> Posture:
+    found: Posture = verify.verify_lab.fn("demo", lab.site())
     return found
 
 
-def missed() -> list[str]:
-    return [check.name for check in look().missed]
+def missed(lab: Lab) -> list[str]:
+    return [check.name for check in look(lab).missed]
 
 
-@pytest.mark.usefixtures("lab")
-def test_a_lab_as_it_should_be_passes_every_check() -> None:
+def test_a_lab_as_it_should_be_passes_every_check(lab: Lab) -> None:
     """should make each check there is, in order"""
-    found = look()
+    found = look(lab)
     assert [check.name for check in found.checks] == list(CheckName)
     assert found.missed == []
     assert found.summary == "18 of 18 checks passed"
@@ -132,33 +131,30 @@ def test_several_things_broken_are_all_named(lab: Lab, monkeypatch: pytest.Monke
     monkeypatch.setattr(aws, "read_retention", lambda *_: None)
     monkeypatch.setattr(aws, "read_task", lambda *_: replace(TASK, capacity="FARGATE"))
     lab.held = "sha256:other"
-    assert missed() == ["firewall", "capacity provider", "image digest", "log retention"]
+    assert missed(lab) == ["firewall", "capacity provider", "image digest", "log retention"]
 
 
-@pytest.mark.usefixtures("lab")
-def test_the_boundary_that_is_wanted_is_looked_for() -> None:
+def test_the_boundary_that_is_wanted_is_looked_for(lab: Lab) -> None:
     """should miss a role without it"""
     settings = Settings(role_boundary="gateway-lab-boundary")
-    found: Posture = verify.verify_lab.fn("demo", settings, PLACE)
+    found: Posture = verify.verify_lab.fn("demo", lab.site(settings))
     assert [check.name for check in found.missed] == ["task role's rights"]
 
 
-@pytest.mark.usefixtures("lab")
-def test_a_check_that_may_not_be_made_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_may_not_be_made_is_missed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """should name the check, what is not allowed and what to do, and make the others"""
 
     def refuse(*_: object) -> None:
         raise PermanentError("iam:SimulatePrincipalPolicy is not allowed", "Allow it.")
 
     monkeypatch.setattr(aws, "ask_iam", refuse)
-    (check,) = look().missed
+    (check,) = look(lab).missed
     assert check.name == "unlisted model refused by IAM"
     assert "iam:SimulatePrincipalPolicy is not allowed" in check.found
     assert "Allow it." in check.found
 
 
-@pytest.mark.usefixtures("lab")
-def test_what_may_pass_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_may_pass_is_tried_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """should be transient, so that the stage is tried again, and name the check"""
 
     def throttle(*_: object) -> None:
@@ -166,17 +162,17 @@ def test_what_may_pass_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(aws, "read_tags", throttle)
     with pytest.raises(TransientError, match="tags: throttled"):
-        look()
+        look(lab)
 
 
 def test_a_lab_that_cannot_be_looked_at_is_told(lab: Lab) -> None:
     """should not be taken for one in which all is missed"""
     lab.task = None
     with pytest.raises(PermanentError, match="no task of lab demo runs"):
-        look()
+        look(lab)
     lab.objects.clear()
     with pytest.raises(PermanentError, match="there is no lab demo"):
-        look()
+        look(lab)
 
 
 def test_no_secret_is_published(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,14 +182,14 @@ def test_no_secret_is_published(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(publish, "create_markdown_artifact", lambda text, **_: said.append(text))
     bad = replace(TASK, overrides={"NOTE": GATEWAY_KEY, "AWS_ACCESS_KEY_ID": "x"})
     monkeypatch.setattr(aws, "read_task", lambda *_: bad)
-    assert missed() == ["no static key in the environment"]
+    assert missed(lab) == ["no static key in the environment"]
     text = "\n".join(said)
     assert "MISSED: no static key in the environment" in text
     assert "the gateway's key in NOTE" in text
     assert GATEWAY_KEY not in text
 
 
-# --- what is told ----------------------------------------------------------------------------
+# --- what is published-------------------------------------------------------------------------
 
 GOOD = posture_of([judge_retention(7)])
 BAD = posture_of(
@@ -273,16 +269,18 @@ def proved(
     monkeypatch: pytest.MonkeyPatch,
     lists: object = "its models",
 ) -> LabReport:
-    monkeypatch.setattr(outcome, "wait", lambda _: None)
-    up = UpOutcome(LabSpec(lab="demo"), Settings(), AT)
+    monkeypatch.setattr(prove, "wait", lambda _: None)
+    monkeypatch.setattr(futures, "wait", lambda _: None)
+    made = LabReport(lab="demo", target="local", created_at=AT, expires_at=AT)
     listed: Any = Future(lists)
     asked: Any = [Future(model)]
     looked_at: Any = Future(verified)
-    try:
-        up.proved(listed, asked, looked_at)
-    except (PermanentError, TransientError) as error:
-        up._report.error = error.message
-    return up._report
+    with drafting(made):
+        try:
+            prove.require_proof("demo", listed, asked, looked_at)
+        except (PermanentError, TransientError) as error:
+            made.error = error.message
+    return made
 
 
 OK = ModelResult(alias="one", model_id="v.one", verdict=Verdict.OK)
@@ -338,8 +336,8 @@ def test_what_was_searched_is_remembered_in_the_projects_home(
     monkeypatch.setattr(verify, "search_image", searched)
     running = replace(TASK, image_digest="sha256:other")
     monkeypatch.setattr(aws, "read_task", lambda *_: running)
-    verify.verify_lab.fn("demo", Settings(home=tmp_path), PLACE)
-    ((_, repository, digest, known, memory),) = asked
-    assert (repository, digest) == ("gateway-lab", "sha256:other")
+    verify.verify_lab.fn("demo", lab.site(Settings(home=tmp_path)))
+    ((registry, digest, known, memory),) = asked
+    assert (registry, digest) == (lab, "sha256:other")
     assert known == {"the gateway's key": GATEWAY_KEY}
     assert memory.parent == tmp_path
