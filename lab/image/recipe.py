@@ -79,6 +79,7 @@ LOCAL_CLOUD = ImageRecipe(
         "Dockerfile",
         LOCK_NAME,
         "authorization.py",
+        "calls.py",
         "completion.py",
         "containers.py",
         "serve.py",

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 #: What each stage of an up waits for. A stage that is not here waits for what ended before it.
 AFTER: dict[str, tuple[str, ...]] = {
+    "preflight": ("find place",),
     "hold lab": ("preflight",),
     "schedule end": ("hold lab", "look for leftovers"),
     "plan image": ("hold lab", "look for leftovers"),
@@ -28,7 +29,8 @@ AFTER: dict[str, tuple[str, ...]] = {
 
 #: What a stage's seconds go to: what would have to be faster for the stage to be.
 SPENT_ON: dict[str, str] = {
-    "preflight": "Terraform telling its version, the engine, AWS: account, region and models",
+    "find place": "AWS, asked whose credentials these are",
+    "preflight": "Terraform's version, the engine, and Bedrock, asked for each model",
     "hold lab": "the lab's lease in the state bucket, and who holds it",
     "check reason": "the lab's record in the state bucket",
     "destroy": "Terraform: the provider's start, the deletions, the task's own stop",
