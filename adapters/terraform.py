@@ -131,7 +131,7 @@ class StateLock:
         return now() - self.created > 2 * deadline
 
 
-def read_lock(said: str) -> StateLock | None:
+def parse_state_lock(said: str) -> StateLock | None:
     """The lock that Terraform's message ``said`` tells of; ``None`` if it is about no lock."""
     if "acquiring the state lock" not in said:
         return None
@@ -239,7 +239,7 @@ class TerraformRoot(Terraform):  # type: ignore[misc]
         try:
             self._change("destroy", variables, refresh=False)
         except TerraformError as error:
-            if find_denial(error.message) or read_lock(error.message):
+            if find_denial(error.message) or parse_state_lock(error.message):
                 raise
             self._log("the state is not what is there: reading everything")
             self._change("destroy", variables)
@@ -266,7 +266,7 @@ class TerraformRoot(Terraform):  # type: ignore[misc]
                 )
                 return
             except TransientTerraformError as error:
-                lock = read_lock(error.message)
+                lock = parse_state_lock(error.message)
                 if lock is None or number == len(_LOCK_PATIENCE):
                     raise
                 if lock.is_abandoned(self._data, self._deadline):

@@ -21,7 +21,7 @@ from bench.seed_sequence import SeedSequence
 from bench.stack import Stack, own_stack
 from lab.errors import PermanentError
 from workstation.engine import ensure_engine, stop_engine
-from workstation.targets import lab_home
+from workstation.targets import state_home
 
 Log = Callable[[str], None]
 
@@ -33,8 +33,8 @@ class Bench:
         self.log, self.quick = log, quick
         #: What is worth knowing of a run beside its figures: stages, for the charts.
         self.details: dict[str, dict[SideName, list[Any]]] = {}
-        self._home = lab_home() / "bench"
-        self._wheels = lab_home() / "wheels"
+        self._home = state_home() / "bench"
+        self._wheels = state_home() / "wheels"
         self._exits, self._stack_exits = ExitStack(), ExitStack()
         self._stack: Stack | None = None
 

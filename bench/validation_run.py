@@ -16,7 +16,7 @@ from prefect import flow, unmapped
 
 from flows.lab_up import lab_up
 from lab.endpoint import Endpoint
-from lab.models.catalog import Probe
+from lab.models.catalog import ModelProbe
 from lab.models.render import ValidationCase
 from lab.report.model import Verdict
 from lab.settings import read_settings
@@ -28,7 +28,7 @@ from tasks.validate import validate_model
 def validate(endpoint: Endpoint, secret: str, aliases: list[str]) -> float:
     """The seconds until every model has answered. Raises ValueError if one did not."""
     settings = read_settings()
-    cases = [ValidationCase(alias=a, model_id=a, probe=Probe()) for a in aliases]
+    cases = [ValidationCase(alias=a, model_id=a, probe=ModelProbe()) for a in aliases]
     began = time.monotonic()
     results = validate_model.map(unmapped(settings), unmapped(endpoint), unmapped(secret), cases)
     said = gather(*results)

@@ -176,7 +176,7 @@ class TlsHandshake:
 
 
 @dataclass(frozen=True)
-class Probe:
+class ForbiddenAttempt:
     """An attempt that must fail: whether it did, and what was said."""
 
     refused: bool
@@ -210,7 +210,7 @@ def judge_certificate(shown: TlsHandshake, name: str, end: datetime) -> Check:
     )
 
 
-def judge_attempt(what: CheckName, wanted: str, probe: Probe) -> Check:
+def judge_attempt(what: CheckName, wanted: str, probe: ForbiddenAttempt) -> Check:
     """Whether the attempt failed, as it must."""
     return Check(name=what, wanted=wanted, found=probe.said, passed=probe.refused)
 

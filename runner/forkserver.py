@@ -28,7 +28,7 @@ from typing import NoReturn
 from adapters.aws.session import read_descriptions
 from lab.settings import ROOT
 from runner.flow_run import address, receive, send, socket_path
-from workstation.targets import lab_home
+from workstation.targets import state_home
 
 #: What a run imports, before its first task or later, beside its flow.
 PRELOADED = (
@@ -159,7 +159,7 @@ class Server:
     def _end(self) -> NoReturn:
         for connection in list(self.waiting.values()):
             self._forsake(connection)
-        socket_path(lab_home()).unlink(missing_ok=True)
+        socket_path(state_home()).unlink(missing_ok=True)
         sys.exit(0)
 
     def _leave(self, *pipe: int) -> None:
@@ -240,7 +240,7 @@ def _become(request: Request) -> None:
 
 def main() -> None:
     """Serve; in each forked process, run the flow run that was asked for."""
-    listener = listen(socket_path(lab_home()))
+    listener = listen(socket_path(state_home()))
     request = Server(listener, preload()).serve()
     _become(request)
     sys.modules.pop(ENGINE, None)

@@ -13,7 +13,7 @@ from workstation.down import bring_down
 from workstation.env import print_environment
 from workstation.labs import show_labs
 from workstation.policy import write_filled, write_policies
-from workstation.targets import lab_home
+from workstation.targets import state_home
 
 
 def main() -> int:
@@ -49,7 +49,7 @@ def _policy(account: str | None, region: str) -> int:
     if account is None:
         write_policies()
         return 0
-    for command in write_filled(account, region, lab_home() / "policy" / f"{account}-{region}"):
+    for command in write_filled(account, region, state_home() / "policy" / f"{account}-{region}"):
         sys.stdout.write(command + "\n")
     return 0
 

@@ -24,7 +24,7 @@ from lab.settings import ROOT
 from lab.waiting import wait_for
 from workstation.daemons import Daemon
 from workstation.prefect_api import BUSY_SECONDS, Api, api_url, port, ui_url
-from workstation.targets import lab_home, template_values
+from workstation.targets import state_home, template_values
 
 Log = Callable[[str], None]
 
@@ -45,7 +45,7 @@ def prefect_environment() -> dict[str, str]:
     return {
         **kept,
         **template_values(),
-        "PREFECT_HOME": str(lab_home() / "prefect"),
+        "PREFECT_HOME": str(state_home() / "prefect"),
         "PREFECT_API_URL": api_url(),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_CLI_PROMPT": "false",
@@ -66,7 +66,7 @@ def _authority_of_nothing() -> Path:
     The project's server speaks HTTP on this machine. All the same each of Prefect's clients, a
     dozen in a run, reads whom it would trust: 30 milliseconds for the public authorities.
     """
-    path = lab_home() / "prefect" / "trusts-nobody.pem"
+    path = state_home() / "prefect" / "trusts-nobody.pem"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         at = now()
@@ -94,7 +94,7 @@ def start_server(log: Log) -> None:
 
 def register(log: Log) -> None:
     """On return the server has the deployments as the files say; unchanged files cost nothing."""
-    stamp = lab_home() / "prefect" / "registered"
+    stamp = state_home() / "prefect" / "registered"
     identity = _identity()
     with Api() as api:
         if stamp.exists() and stamp.read_text() == identity and api.deployment("lab-up/local"):
@@ -108,7 +108,7 @@ def register(log: Log) -> None:
         text=True,
         check=False,
     )
-    (lab_home() / "prefect" / "register.log").write_text(done.stdout + done.stderr)
+    (state_home() / "prefect" / "register.log").write_text(done.stdout + done.stderr)
     if done.returncode != 0:
         raise PermanentError(
             f"the deployments could not be registered:\n{(done.stdout + done.stderr)[-3000:]}",
@@ -125,7 +125,7 @@ def start_worker(log: Log, target: str = "local") -> None:
     with other credentials. Raises PermanentError if it has a run under way that does not end soon.
     """
     worker = _worker()
-    stamp = lab_home() / "prefect" / "worker.environment"
+    stamp = state_home() / "prefect" / "worker.environment"
     identity = _worker_identity()
     _end_dead_runs(log)
     known = stamp.read_text().split() if stamp.exists() else []
@@ -226,15 +226,15 @@ def is_running() -> bool:
 
 
 def _server() -> Daemon:
-    return Daemon("prefect-server", lab_home() / "prefect")
+    return Daemon("prefect-server", state_home() / "prefect")
 
 
 def _worker() -> Daemon:
-    return Daemon("prefect-worker", lab_home() / "prefect")
+    return Daemon("prefect-worker", state_home() / "prefect")
 
 
 def _forkserver() -> Daemon:
-    return Daemon("prefect-forkserver", lab_home() / "prefect")
+    return Daemon("prefect-forkserver", state_home() / "prefect")
 
 
 def _healthy() -> bool:

@@ -14,7 +14,7 @@ from workstation import prefect, prefect_api
 from workstation.deployer import ensure_deployer
 from workstation.engine import ensure_engine, stop_engine
 from workstation.localcloud import start_local_cloud, stop_local_cloud
-from workstation.targets import lab_home
+from workstation.targets import state_home
 
 Log = Callable[[str], None]
 
@@ -31,7 +31,7 @@ def check_platform() -> None:
 def set_up(target: str, log: Log) -> None:
     """On return the engine, Prefect and, for the local target, the local cloud are ready."""
     check_platform()
-    home = lab_home()
+    home = state_home()
     home.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(max_workers=2) as pool:
         orchestration = pool.submit(_start_prefect, target, log)
@@ -44,7 +44,7 @@ def set_up(target: str, log: Log) -> None:
 
 def take_down(log: Log) -> None:
     """On return nothing that :func:`set_up` started runs any more. Safe when nothing runs."""
-    home = lab_home()
+    home = state_home()
     prefect.stop(log)
     stop_local_cloud(home, log, forget=True)
     stop_engine(home, log)

@@ -18,14 +18,14 @@ from lab.settings import ROOT
 LOCAL_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 
 
-def lab_home() -> Path:
+def state_home() -> Path:
     """Where state that is not code lives: LAB_HOME, or ``.lab`` in the project."""
     return Path(os.environ.get("LAB_HOME") or ROOT / ".lab").resolve()
 
 
 def template_values() -> dict[str, str]:
     """What ``{{ $NAME }}`` in ``prefect.yaml`` stands for on this machine."""
-    return {"LAB_ROOT": str(ROOT), "LAB_HOME": str(lab_home()), "LAB_PYTHON": sys.executable}
+    return {"LAB_ROOT": str(ROOT), "LAB_HOME": str(state_home()), "LAB_PYTHON": sys.executable}
 
 
 def target_names() -> list[str]:

@@ -18,7 +18,7 @@ from lab.settings import read_settings
 from lab.spec import LabSpec, OnRetired, read_spec
 from workstation import prefect_api
 from workstation.setup import check_platform, set_up
-from workstation.targets import lab_home, target_environment, target_names
+from workstation.targets import state_home, target_environment, target_names
 from workstation.view import follow, show_report
 
 
@@ -74,7 +74,7 @@ def bring_up(spec: LabSpec, target: str, console: Console) -> int:
         except KeyboardInterrupt:
             _cancel(api, run_id, spec.lab, console)
             return 130
-    report = read_report(lab_home() / "labs" / spec.lab)
+    report = read_report(state_home() / "labs" / spec.lab)
     if report:
         show_report(report, prefect_api.ui_url(), console)
     return _verdict(run, report, console)

@@ -20,7 +20,7 @@ import httpx
 from adapters.gateway.client import certificate_error, pinned, trusting
 from lab.endpoint import Endpoint
 from lab.errors import TransientError
-from lab.posture import Probe, Refusal, TlsHandshake
+from lab.posture import ForbiddenAttempt, Refusal, TlsHandshake
 
 #: For one connection, and for one answer: refusals are quick.
 TIMEOUT = 10.0
@@ -67,7 +67,7 @@ def shake_hands(endpoint: Endpoint) -> TlsHandshake:
     )
 
 
-def try_public_trust(endpoint: Endpoint) -> Probe:
+def try_public_trust(endpoint: Endpoint) -> ForbiddenAttempt:
     """A client that trusts this machine's authorities alone must not take the certificate."""
     context = ssl.create_default_context()
     try:
@@ -75,14 +75,16 @@ def try_public_trust(endpoint: Endpoint) -> Probe:
             _connect(endpoint) as plain,
             context.wrap_socket(plain, server_hostname=endpoint.tls_name),
         ):
-            return Probe(refused=False, said="this machine's authorities vouch for it too")
+            return ForbiddenAttempt(
+                refused=False, said="this machine's authorities vouch for it too"
+            )
     except ssl.SSLCertVerificationError as error:
-        return Probe(refused=True, said=f"refused: {error.verify_message}")
+        return ForbiddenAttempt(refused=True, said=f"refused: {error.verify_message}")
     except OSError as error:
         raise _no_answer(endpoint, error) from None
 
 
-def try_old_tls(endpoint: Endpoint) -> Probe:
+def try_old_tls(endpoint: Endpoint) -> ForbiddenAttempt:
     """TLS 1.1 must be refused by the gateway, whatever its client would take."""
     context = trusting(endpoint.ca)
     with warnings.catch_warnings():
@@ -94,36 +96,36 @@ def try_old_tls(endpoint: Endpoint) -> Probe:
     with _connect(endpoint) as plain:
         try:
             with context.wrap_socket(plain, server_hostname=endpoint.tls_name) as shown:
-                return Probe(refused=False, said=f"it speaks {shown.version()}")
+                return ForbiddenAttempt(refused=False, said=f"it speaks {shown.version()}")
         except ssl.SSLCertVerificationError as error:
             # It came as far as showing a certificate.
             said = f"it speaks TLS older than 1.2, and {error.verify_message}"
-            return Probe(refused=False, said=said)
+            return ForbiddenAttempt(refused=False, said=said)
         except ssl.SSLError as error:
             if error.reason in _NOT_ASKED:
-                return Probe(refused=False, said="this machine's TLS cannot ask for it")
-            return Probe(refused=True, said="TLS 1.1 refused")
+                return ForbiddenAttempt(refused=False, said="this machine's TLS cannot ask for it")
+            return ForbiddenAttempt(refused=True, said="TLS 1.1 refused")
         except TimeoutError as error:
             raise _no_answer(endpoint, error) from None
         except OSError:
             # Whoever closes without an alert has refused too.
-            return Probe(refused=True, said="TLS 1.1 refused")
+            return ForbiddenAttempt(refused=True, said="TLS 1.1 refused")
 
 
-def try_plain_http(endpoint: Endpoint) -> Probe:
+def try_plain_http(endpoint: Endpoint) -> ForbiddenAttempt:
     """A request without TLS must get no answer of HTTP's, not even a refusal."""
     with _connect(endpoint) as plain:
         try:
             plain.sendall(b"GET /v1/models HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")
             heard = plain.recv(64)
         except TimeoutError:
-            return Probe(refused=True, said="no answer")
+            return ForbiddenAttempt(refused=True, said="no answer")
         except OSError:
             heard = b""
     if heard.startswith(b"HTTP/"):
         line = heard.splitlines()[0].decode("latin-1")
-        return Probe(refused=False, said=f"answered {line}")
-    return Probe(refused=True, said="no HTTP answer")
+        return ForbiddenAttempt(refused=False, said=f"answered {line}")
+    return ForbiddenAttempt(refused=True, said="no HTTP answer")
 
 
 def ask_without_key(endpoint: Endpoint) -> list[Refusal]:

@@ -60,7 +60,7 @@ class LockedRequirement:
         return f"{self.name}=={self.version} {hashes}"
 
 
-def target_environment(architecture: str) -> dict[str, str]:
+def marker_environment(architecture: str) -> dict[str, str]:
     """The values that markers have inside the image. Raises for an unknown architecture."""
     return {
         "implementation_name": "cpython",
@@ -84,7 +84,7 @@ def read_lock(lock: Path, architecture: str) -> list[LockedRequirement]:
     :class:`InvalidInputError`, with file and line, for an entry without an exact version or
     without a hash: such a file would be no lock.
     """
-    environment = target_environment(architecture)
+    environment = marker_environment(architecture)
     found: dict[str, LockedRequirement] = {}
     for number, line in _logical_lines(lock.read_text(encoding="utf-8")):
         text, *options = re.split(r"\s+(?=--)", line)

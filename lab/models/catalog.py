@@ -24,7 +24,7 @@ _MEANT = {"bool": "true or false, not for a name", "null": "nothing at all", "in
 _DEEPEST = 20
 
 
-class Probe(BaseModel):
+class ModelProbe(BaseModel):
     """What validation asks of a model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,7 +54,7 @@ class Model(BaseModel):
     successor: str | None = None
     inference_profile: InferenceProfile | None = None
     litellm: dict[str, Any] = Field(default_factory=dict)
-    probe: Probe = Probe()
+    probe: ModelProbe = ModelProbe()
 
     @property
     def invoked_id(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from lab.models.catalog import Model, Probe
+from lab.models.catalog import Model, ModelProbe
 
 
 class ValidationCase(BaseModel):
@@ -20,7 +20,7 @@ class ValidationCase(BaseModel):
 
     alias: str
     model_id: str
-    probe: Probe
+    probe: ModelProbe
 
 
 def litellm_config(models: list[Model]) -> str:
