@@ -9,22 +9,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from datetime import timedelta
 from uuid import UUID
 
 from prefect import get_client
-from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
-from prefect.events.actions import RunDeployment
-from prefect.events.schemas.automations import EventTrigger, Posture
-from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
-
-from lab.record import Reason
 
 WORK_POOL = "gateway-lab"
 LOCAL_BLOCK = "gateway-lab-local"
@@ -61,57 +54,6 @@ def ensure_blocks() -> None:
     ).save(LOCAL_BLOCK, overwrite=True)
 
 
-def ensure_automations() -> None:
-    """A failed or crashed up leads to ``lab-down``, which looks whether that was asked for.
-
-    A run that crashed cannot clean up after itself.
-    """
-    with get_client(sync_client=True) as client:
-        for target in ("local", "aws"):
-            ups = [
-                client.read_deployment_by_name(f"{name}{target}")
-                for name in ("lab-up/", "lab-rebuild/", "lab-rebuild/nightly-")
-            ]
-            down = client.read_deployment_by_name(f"lab-down/{target}")
-            wanted = Automation(
-                name=f"lab-up/{target} failed: lab-down/{target} looks",
-                description="Destroys the lab of a failed or crashed up that asked for it.",
-                trigger=EventTrigger(
-                    expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
-                    match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-                    match_related=ResourceSpecification(
-                        {
-                            "prefect.resource.id": [f"prefect.deployment.{u.id}" for u in ups],
-                            "prefect.resource.role": "deployment",
-                        }
-                    ),
-                    posture=Posture.Reactive,
-                    threshold=1,
-                    within=timedelta(seconds=0),
-                ),
-                actions=[
-                    RunDeployment(
-                        source="selected",
-                        deployment_id=down.id,
-                        parameters={
-                            "lab": {
-                                "__prefect_kind": "jinja",
-                                "template": "{{ flow_run.parameters['spec']['lab'] }}",
-                            },
-                            "reason": Reason.FAILED_UP.value,
-                            "of_run": {
-                                "__prefect_kind": "jinja",
-                                "template": "{{ flow_run.id }}",
-                            },
-                        },
-                    )
-                ],
-            )
-            for known in client.read_automations_by_name(wanted.name):
-                client.delete_automation(known.id)
-            wanted.create()
-
-
 def active_schedules(client: SyncPrefectClient) -> set[tuple[UUID, str | None]]:
     """The schedules that are switched on, by deployment and slug."""
     return {
@@ -146,7 +88,6 @@ def main() -> int:
     )
     if done.returncode == 0:
         restore_schedules(before)
-        ensure_automations()
     return done.returncode
 
 

@@ -15,12 +15,14 @@ import pytest
 import yaml
 from prefect import Flow
 from prefect.cli.deploy._models import PrefectYamlModel
+from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.importtools import import_object
 from prefect.utilities.schema_tools.validation import validate
 from pydantic import BaseModel
 
 from deployments import register
+from lab.record import Reason
 from lab.settings import ROOT, Settings
 from workstation import prefect as workstation_prefect
 from workstation.targets import target_environment, target_names, template_values
@@ -85,6 +87,21 @@ def checked(content: dict[str, Any]) -> list[str]:
     return unknown_keys(PrefectYamlModel, {k: v for k, v in content.items() if k != "definitions"})
 
 
+#: What the runs of each flow do to labs.
+INTENTS = {
+    "lab-up": "makes-lab",
+    "lab-rebuild": "makes-lab",
+    "lab-down": "removes-lab",
+    "lab-extend": "changes-lab",
+    "lab-rotate-key": "changes-lab",
+    "lab-allow": "changes-lab",
+    "lab-verify": "reads-only",
+    "lab-list": "reads-only",
+    "lab-reap": "guard",
+    "lab-watch": "guard",
+}
+
+
 def of(name: str) -> pytest.MarkDecorator:
     ids = [f"{d['entrypoint'].rpartition(':')[2]}-{d['name']}" for d in DEPLOYMENTS]
     return pytest.mark.parametrize(name, DEPLOYMENTS, ids=ids)
@@ -146,7 +163,7 @@ def test_every_flow_is_deployed_for_every_target() -> None:
 
 def test_no_flow_is_forgotten() -> None:
     """should deploy every flow that stands in its own file in flows/"""
-    files = {f"flows/{p.name}" for p in Path(ROOT, "flows").glob("*.py") if p.stem != "__init__"}
+    files = {f"flows/{p.name}" for p in Path(ROOT, "flows").glob("lab_*.py")}
     assert {d["entrypoint"].partition(":")[0] for d in DEPLOYMENTS} == files
 
 
@@ -166,9 +183,7 @@ def test_a_flows_form_refuses_what_it_does_not_know(deployment: dict[str, Any]) 
     schema = parameter_schema(flow_of(deployment)).model_dump_for_openapi()
     known = schema["properties"]
     bad: dict[str, Any] = {"labs": "demo"}
-    if "spec" in known:
-        bad = {"spec": {"lab": "Demo-"}}
-    elif "lab" in known:
+    if "lab" in known:
         bad = {"lab": "Demo-"}
     elif known:
         bad = dict.fromkeys(known, "no such thing")
@@ -177,11 +192,27 @@ def test_a_flows_form_refuses_what_it_does_not_know(deployment: dict[str, Any]) 
 
 @of("deployment")
 def test_deployment_says_what_it_is(deployment: dict[str, Any]) -> None:
-    """should be found by its tags and told by its description"""
+    """should say in one tag what its runs do to labs, and of which target"""
     assert deployment["description"]
-    kind, _, target = deployment["name"].rpartition("-")
-    assert target in deployment["tags"]
-    assert (kind or flow_of(deployment).name.removeprefix("lab-")) in deployment["tags"]
+    target = deployment["name"].rpartition("-")[2]
+    intent = INTENTS[flow_of(deployment).name]
+    assert deployment["tags"] == [f"{intent}:{target}"]
+
+
+@of("deployment")
+def test_a_failed_up_leads_to_a_down_of_its_target(deployment: dict[str, Any]) -> None:
+    """should be triggered by runs that make labs of the same target, and by those alone"""
+    if flow_of(deployment).name != "lab-down":
+        assert "triggers" not in deployment
+        return
+    (trigger,) = deployment["triggers"]
+    made = DeploymentEventTrigger.model_validate(trigger)
+    assert made.expect == {"prefect.flow-run.Failed", "prefect.flow-run.Crashed"}
+    related = trigger["match_related"]["prefect.resource.id"]
+    assert related == f"prefect.tag.makes-lab:{deployment['name']}"
+    parameters = trigger["parameters"]
+    assert parameters["reason"] == Reason.FAILED_UP
+    assert set(parameters) <= set(parameter_schema(flow_of(deployment)).properties)
 
 
 @of("deployment")
@@ -226,4 +257,6 @@ def test_every_template_has_a_value() -> None:
     text = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
     body = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
     used = {part.partition("}}")[0].strip() for part in body.split("{{")[1:]}
-    assert used == {f"${name}" for name in template_values()}
+    # What is not of the environment is filled in by Prefect, from the run that failed.
+    ours = {name for name in used if not name.startswith("flow_run.")}
+    assert ours == {f"${name}" for name in template_values()}
