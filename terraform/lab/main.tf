@@ -2,7 +2,11 @@ data "aws_caller_identity" "this" {}
 
 data "aws_partition" "this" {}
 
-data "aws_region" "this" {}
+# Says in which region the provider works. The data source that is made for this, aws_region, has no
+# attribute for it that both releases 5 and 6 of the provider have and neither deprecates.
+data "aws_service" "ecs" {
+  service_id = "ecs"
+}
 
 data "aws_availability_zones" "this" {
   # checkov:skip=CKV_AWS_394: a lab takes the first two zones, and lives for hours
@@ -33,5 +37,5 @@ locals {
 
   account   = data.aws_caller_identity.this.account_id
   partition = data.aws_partition.this.partition
-  region    = data.aws_region.this.name
+  region    = data.aws_service.ecs.region
 }
