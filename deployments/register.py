@@ -1,7 +1,7 @@
 """Make Prefect's server know the project: work pool, blocks, then ``prefect deploy --all``.
 
-Run as ``python -m deployments.register`` with PREFECT_API_URL, LAB_ROOT, LAB_HOME and LAB_PYTHON
-set. May be run again: it brings what is there to what the files say.
+Run as ``python -m deployments.register`` with PREFECT_API_URL and the variables that
+``prefect.yaml`` is filled from. May be run again: it brings what is there to what the files say.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from prefect.workers.process import ProcessWorker
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
+#: What ``prefect.yaml`` is filled from. Prefect itself would leave a missing one as it stands.
+TEMPLATE = ("LAB_ROOT", "LAB_HOME", "LAB_PYTHON", "LAB_LOCAL_ARCHITECTURE")
 WORK_POOL = "gateway-lab"
 LOCAL_BLOCK = "gateway-lab-local"
 
@@ -75,7 +77,7 @@ def restore_schedules(before: set[tuple[UUID, str | None]]) -> None:
 
 def main() -> int:
     """Register everything; the exit code of ``prefect deploy``."""
-    missing = [name for name in ("LAB_ROOT", "LAB_HOME", "LAB_PYTHON") if not os.environ.get(name)]
+    missing = [name for name in TEMPLATE if not os.environ.get(name)]
     if missing:
         sys.stderr.write(f"{' and '.join(missing)} must be set; `make demo` does it\n")
         return 2

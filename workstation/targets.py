@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,10 +13,19 @@ from pathlib import Path
 import yaml
 
 from lab.errors import InvalidInputError
+from lab.fargate import Architecture
 from lab.settings import ROOT
 
 #: The local cloud's deployer: dummies that open nothing else. It has docs/deployer-policy.json.
 LOCAL_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
+
+#: The names that kernels give to the architectures of a lab.
+_MACHINES = {
+    "x86_64": Architecture.X86_64,
+    "amd64": Architecture.X86_64,
+    "aarch64": Architecture.ARM64,
+    "arm64": Architecture.ARM64,
+}
 
 
 def state_home() -> Path:
@@ -25,7 +35,21 @@ def state_home() -> Path:
 
 def template_values() -> dict[str, str]:
     """What ``{{ $NAME }}`` in ``prefect.yaml`` stands for on this machine."""
-    return {"LAB_ROOT": str(ROOT), "LAB_HOME": str(state_home()), "LAB_PYTHON": sys.executable}
+    return {
+        "LAB_ROOT": str(ROOT),
+        "LAB_HOME": str(state_home()),
+        "LAB_PYTHON": sys.executable,
+        "LAB_LOCAL_ARCHITECTURE": local_architecture(),
+    }
+
+
+def local_architecture() -> str:
+    """What a lab on this machine is built for: LAB_ARCHITECTURE, or the machine's own.
+
+    Never read by a flow under this name, so that labs on AWS keep the default of the settings.
+    """
+    own = _MACHINES.get(platform.machine().lower(), Architecture.X86_64)
+    return os.environ.get("LAB_ARCHITECTURE") or own.value
 
 
 def target_names() -> list[str]:

@@ -6,6 +6,7 @@ Importing Prefect takes seconds, so everything that needs it stands in this modu
 from __future__ import annotations
 
 import copy
+import platform
 import types
 import typing
 from pathlib import Path
@@ -22,6 +23,7 @@ from prefect.utilities.schema_tools.validation import validate
 from pydantic import BaseModel
 
 from deployments import register
+from lab.fargate import Architecture
 from lab.record import Reason
 from lab.settings import ROOT, Settings
 from workstation import prefect as workstation_prefect
@@ -260,3 +262,40 @@ def test_every_template_has_a_value() -> None:
     # What is not of the environment is filled in by Prefect, from the run that failed.
     ours = {name for name in used if not name.startswith("flow_run.")}
     assert ours == {f"${name}" for name in template_values()}
+    assert set(register.TEMPLATE) == set(template_values())
+
+
+@pytest.mark.parametrize(
+    ("machine", "architecture"),
+    [("x86_64", "x86_64"), ("aarch64", "arm64"), ("arm64", "arm64"), ("riscv64", "x86_64")],
+)
+def test_a_local_lab_is_built_for_this_machine(
+    machine: str, architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """should need no emulation, where a lab can have the machine's architecture at all"""
+    monkeypatch.delenv("LAB_ARCHITECTURE", raising=False)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    assert target_environment("local")["LAB_ARCHITECTURE"] == architecture
+    assert "LAB_ARCHITECTURE" not in target_environment("aws")
+
+
+@pytest.mark.parametrize("asked", ["x86_64", "arm64"])
+def test_an_architecture_that_is_asked_for_wins(
+    asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """should build for what LAB_ARCHITECTURE says, on any machine"""
+    monkeypatch.setenv("LAB_ARCHITECTURE", asked)
+    for machine in ("x86_64", "aarch64"):
+        monkeypatch.setattr(platform, "machine", lambda machine=machine: machine)
+        assert target_environment("local")["LAB_ARCHITECTURE"] == asked
+
+
+def test_a_worker_leaves_labs_on_aws_their_default(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """should set LAB_ARCHITECTURE for the local target alone"""
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    monkeypatch.delenv("LAB_ARCHITECTURE", raising=False)
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert "LAB_ARCHITECTURE" not in workstation_prefect.prefect_environment()
+    assert Settings().architecture is Architecture.X86_64
