@@ -24,9 +24,9 @@ from lab.posture import (
     INVOKE,
     Check,
     CheckName,
+    ForbiddenAttempt,
     Ingress,
     Posture,
-    Probe,
     Question,
     Refusal,
     RoleFacts,
@@ -99,7 +99,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setattr(aws, "ask_iam", iam)
     answers(probes, "shake_hands", shown)
     for name in ("try_public_trust", "try_old_tls", "try_plain_http"):
-        answers(probes, name, Probe(refused=True, said="refused"))
+        answers(probes, name, ForbiddenAttempt(refused=True, said="refused"))
     answers(probes, "ask_without_key", REFUSED)
     answers(probes, "ask_for_models", [Refusal("vendor.x", 400, openai_form=True)])
     answers(verify, "search_image", Searched("2 layers"))
