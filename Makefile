@@ -8,7 +8,7 @@ SCANNERS := .venv-static
 RUN := $(VENV)/bin/python
 LAB ?= demo
 
-.PHONY: help demo down env labs check test screenshots bench lock policy record-calls test-policy venv scanners
+.PHONY: help demo down env labs check test screenshots bench lock policy record-calls test-policy venv scanners hooks
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ $(SCANNERS)/.installed: tests/static/requirements.lock | $(VENV)/.installed
 	@$(PYTHON) -m venv --without-pip $(SCANNERS)
 	@VIRTUAL_ENV=$(SCANNERS) $(VENV)/bin/uv pip sync --quiet --require-hashes tests/static/requirements.lock
 	@touch $@
+
+hooks: venv scanners ## Have git run the hooks of .pre-commit-config.yaml before each commit
+	@$(SCANNERS)/bin/pre-commit install
 
 demo: venv ## Set everything up and bring the lab up on the local cloud
 	@$(RUN) demo.py --lab $(LAB)

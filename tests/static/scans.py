@@ -27,6 +27,10 @@ DEADLINE = 300
 CHECKOV = re.compile(r"checkov:skip=(?P<rules>[\w,]+):?(?P<reason>.*)")
 #: ``# hadolint ignore=DL3001 # why``, on the line above.
 HADOLINT = re.compile(r"hadolint\s+ignore=(?P<rules>[\w,]+)\s*#?(?P<reason>.*)")
+#: What codespell prints of a word.
+MISSPELLING = re.compile(r"^(?:\./)?(.+):(\d+): (\S+) ==> (.+)$", re.MULTILINE)
+#: ``# codespell:ignore word: why``, on the line itself.
+SPELLING = re.compile(r"(?:^|\s)#\s*codespell:ignore\s+(?P<rules>[\w,]+):?(?P<reason>.*)")
 #: ``# pragma: allowlist secret: why``, on the line itself.
 SECRET = re.compile(r"(?:^|\s)#\s*pragma: allowlist secret:?(?P<reason>.*)")
 
@@ -94,6 +98,16 @@ def hadolint(tree: Path, files: Iterable[str]) -> list[Finding]:
     ]
 
 
+def misspellings(tree: Path, files: Iterable[str]) -> list[Finding]:
+    """The words in these files that codespell knows as mistakes, by the settings of the project."""
+    settings = ["--toml", str(ROOT / "pyproject.toml")]
+    said = _run("codespell", *settings, *files, cwd=tree, found=65)
+    return [
+        Finding(file, int(line), int(line), word, f"perhaps {better}")
+        for file, line, word, better in MISSPELLING.findall(said)
+    ]
+
+
 def secrets(tree: Path, files: Iterable[str]) -> list[Finding]:
     """What looks like a secret in these files, comments or not; never the secret itself."""
     options = [
@@ -154,8 +168,8 @@ def complaints(findings: Iterable[Finding], exempt: Iterable[Exemption]) -> list
     return sorted(said)
 
 
-def _run(scanner: str, *arguments: str, cwd: Path) -> str:
-    """The scanner's standard output; exit code 1 says that it found something."""
+def _run(scanner: str, *arguments: str, cwd: Path, found: int = 1) -> str:
+    """The scanner's standard output; exit code ``found`` says that it found something."""
     program = SCANNERS / scanner
     assert program.exists(), f"{program} is missing: `make scanners` installs it"
     done = subprocess.run(
@@ -176,5 +190,5 @@ def _run(scanner: str, *arguments: str, cwd: Path) -> str:
         timeout=DEADLINE,
         check=False,
     )
-    assert done.returncode in (0, 1), f"{scanner} failed\n{done.stdout}\n{done.stderr}"
+    assert done.returncode in (0, found), f"{scanner} failed\n{done.stdout}\n{done.stderr}"
     return done.stdout

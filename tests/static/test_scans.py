@@ -1,4 +1,4 @@
-"""What is written here is scanned: Terraform, Dockerfiles, and every file for secrets."""
+"""What is written here is scanned: Terraform, Dockerfiles, and every file for secrets and words."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from tests.static.scans import (
     HADOLINT,
     ROOT,
     SECRET,
+    SPELLING,
     Exemption,
     Finding,
     checkov,
     complaints,
     exemptions,
     hadolint,
+    misspellings,
     project_files,
     secrets,
 )
@@ -118,6 +120,29 @@ def test_planted_secrets_are_found(tmp_path: Path) -> None:
         assert not any(s in str(finding) for s in (access, secret, key))
 
 
+def test_words_are_spelled_right(tmp_path: Path) -> None:
+    """Codespell should find nothing that is not exempt, and still find what is planted."""
+    files = [f for f in project_files() if _is_text(ROOT / f)]
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        # Line for line the same, without the comments that codespell would obey.
+        text = (ROOT / file).read_text()
+        (tmp_path / file).write_text(text.replace("codespell:ignore", "exempt"))
+    word = "".join(("t", "e", "h"))
+    (tmp_path / "planted.md").write_text(f"It is {word} end.\n")
+
+    findings = misspellings(tmp_path, [*files, "planted.md"])
+
+    found = [f for f in findings if f.file != "planted.md"]
+    assert [f.rule for f in findings if f not in found] == [word]
+    said = complaints(found, exemptions(ROOT, files, SPELLING))
+    assert not said, "\n".join(["", *said])
+
+
+def _is_text(file: Path) -> bool:
+    return b"\0" not in file.read_bytes()
+
+
 FOUND = Finding("a.tf", 3, 9, "CKV_1", "too open")
 WHY = "it has to be"
 
@@ -164,6 +189,8 @@ def test_complaints(exempt: list[Exemption], said: list[str]) -> None:
         (CHECKOV, "  # checkov:skip=CKV_AWS_1", {"CKV_AWS_1"}, ""),
         (HADOLINT, "# hadolint ignore=DL1,DL2 # it has to be", {"DL1", "DL2"}, WHY),
         (HADOLINT, "# hadolint ignore=DL1", {"DL1"}, ""),
+        (SPELLING, "x  # codespell:ignore " + "word: it has to be", {"word"}, WHY),
+        (SPELLING, "x  # codespell:ignore " + "word", {"word"}, ""),
         (SECRET, 'key = "x"  # pragma: allowlist ' + "secret: it has to be", set(), WHY),
         (SECRET, 'key = "x"  # pragma: allowlist ' + "secret", set(), ""),
     ],

@@ -465,7 +465,7 @@ def test_what_passes_is_transient(make: Make, stand_in: StandIn, summary: str, d
         ("Invalid value for variable", "cpu 3 is not a Fargate size"),
         ("creating role", "AccessDenied: not authorized to perform: iam:CreateRole"),
         ("No valid credential sources found", "ExpiredToken: The security token is expired"),
-        ("Unsupported argument", 'An argument named "enabeld" is not expected here.'),
+        ("Unsupported argument", 'An argument named "enable" is not expected here.'),
         ("creating VPC", "VpcLimitExceeded: The maximum number of VPCs has been reached."),
     ],
 )

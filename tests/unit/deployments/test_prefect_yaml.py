@@ -130,7 +130,7 @@ def test_the_file_has_no_unknown_key() -> None:
     ("place", "key"),
     [
         ((), "deploymets"),
-        (("deployments", 0), "shedules"),
+        (("deployments", 0), "scheduled"),
         (("deployments", 0), "job_variables"),
         (("deployments", 1), "enforce_parameters_schema"),
         (("deployments", 0, "work_pool"), "work_queue"),

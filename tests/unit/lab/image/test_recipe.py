@@ -58,7 +58,7 @@ def test_the_shared_scripts_should_change_the_tag(recipe: ImageRecipe) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"base_identity": "abd"}, {"architecture": "arm64"}, {"config_text": "models: [one]"}],
+    [{"base_identity": "xyz"}, {"architecture": "arm64"}, {"config_text": "models: [one]"}],
 )
 def test_each_value_should_change_the_tag(recipe: ImageRecipe, change: dict[str, str]) -> None:
     assert tag(recipe, **change) != tag(recipe)

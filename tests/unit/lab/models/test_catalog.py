@@ -100,7 +100,7 @@ def test_empty_list(path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "line", "field"),
     [
-        ("    enabled: true", "    enabeld: true", 7, "models.0.enabeld"),
+        ("    enabled: true", "    enable: true", 7, "models.0.enable"),
         ("    enabled: true", "    enabled: perhaps", 7, "models.0.enabled"),
         ("    provider: Vendor\n    enabled", "    enabled", 4, "models.0.provider"),
         ("alias: two", "alias: Two", 8, "models.1.alias"),
@@ -109,7 +109,7 @@ def test_empty_list(path: Path, text: str) -> None:
         ("alias: two", "alias: 2", 8, "models.1.alias"),
         ("vendor.model-two-v1:0", "model-two", 9, "models.1.model_id"),
         ("    enabled: true", "    probe: {max_tokens: 0}", 7, "models.0.probe.max_tokens"),
-        ("    enabled: true", "    probe:\n      promt: hi", 8, "models.0.probe.promt"),
+        ("    enabled: true", "    probe:\n      prompts: hi", 8, "models.0.probe.prompts"),
         (
             "    enabled: true",
             "    inference_profile:\n      id: us.vendor.one\n      regions: [us-east-1, Ohio]",
