@@ -50,12 +50,12 @@ labs: venv ## List the local labs
 check: venv scanners ## Lint, types, layering, scans, unit tests
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
-	@$(VENV)/bin/mypy lab adapters tasks flows runner workstation deployments bench demo.py
+	@$(VENV)/bin/mypy lab adapters tasks flows runner workstation deployments bench demo.py examples/python/ask.py examples/terraform/certificate.py
 	@$(VENV)/bin/lint-imports
 	@$(RUN) -m pytest -q tests/static tests/unit
 
-test: check ## Everything: check, Terraform, the image, and labs on the local cloud to their ends
-	@$(RUN) -m pytest tests/terraform tests/localcloud tests/image tests/ui tests/ends
+test: check ## Everything: check, Terraform, the image, its clients, and labs on the local cloud to their ends
+	@$(RUN) -m pytest tests/terraform tests/localcloud tests/image tests/clients tests/ui tests/ends
 
 test-policy: venv ## Every flow under the deployer's policy, and each call held to the recording
 	@$(RUN) -m pytest tests/policy

@@ -111,6 +111,11 @@ class Gateway:
     _container: Container
     _variant: Variant = field(repr=False)
 
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it answers, and how its callers know it, if it speaks TLS."""
+        return Endpoint(url=self.url, tls_name=self._variant.tls_name, ca=self._variant.ca)
+
     def client(self, **options: Any) -> httpx.Client:
         """A client with the key, whose URLs begin at the gateway's."""
         return httpx.Client(

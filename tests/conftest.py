@@ -1,4 +1,7 @@
-"""One local cloud and one Prefect for all tests; what ran before goes on running after."""
+"""One local cloud, one Prefect and one engine for all tests; what ran before goes on running after.
+
+Unit tests read this file too and need none of it, so a fixture imports what it needs.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    import docker
+
+    from bench.containers import Gateway
+    from tests.gateway import Inputs
     from tests.stack import Stack
 
 
@@ -20,7 +27,6 @@ def stack() -> Iterator[Stack]:
     Labs that the tests did not make are left alone: somebody else may be at work beside them.
     Whatever the flows asked of the cloud meanwhile was allowed to the deployer, and is recorded.
     """
-    # Unit tests read this file too, and need none of these.
     from tests.stack import Stack
     from workstation import localcloud
     from workstation.setup import set_up, take_down
@@ -45,3 +51,37 @@ def stack() -> Iterator[Stack]:
         assert stack.unexpected() == []
     if not ran_before:
         take_down(log)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.DockerClient]:
+    """A Docker engine."""
+    from tests import gateway
+
+    yield from gateway.engine()
+
+
+@pytest.fixture(scope="session")
+def inputs(engine: docker.DockerClient) -> Inputs:
+    """What goes into the gateway's image."""
+    from tests import gateway
+
+    return gateway.inputs(engine)
+
+
+@pytest.fixture(scope="session")
+def image(
+    engine: docker.DockerClient, inputs: Inputs, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The gateway's image, by name."""
+    from tests import gateway
+
+    yield from gateway.image(engine, inputs, tmp_path_factory.mktemp("contexts"))
+
+
+@pytest.fixture(scope="module")
+def running(engine: docker.DockerClient, image: str) -> Iterator[Gateway]:
+    """A gateway in its container, ready."""
+    from tests import gateway
+
+    yield from gateway.running(engine, image)

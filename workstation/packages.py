@@ -41,3 +41,38 @@ def install(
                 f"{' '.join(argv[:2])} failed (exit {done.code}): {lines[-1]}",
                 "Check the network and apt's sources, then run this again.",
             )
+
+
+def ensure_program(
+    what: str, names: Sequence[str], packages: Sequence[str], by_hand: str, log: Log
+) -> str:
+    """The path of the first of ``names`` on PATH; ``packages`` are installed where there is none.
+
+    May be called any number of times. ``what`` is the program in words, and ``by_hand`` says how to
+    have it where there is no apt-get. Raises PermanentError that says what to install where only
+    somebody else can, and TransientError when apt-get fails.
+    """
+    found = _find(names)
+    if found:
+        return found
+    if os.geteuid() != 0:
+        raise PermanentError(
+            f"No {what} is here, and only root may install one",
+            f"Install it (apt-get install {' '.join(packages)}), or run this as root.",
+        )
+    without_apt = PermanentError(
+        f"No {what} is here, and there is no apt-get to install one with",
+        f"Install {by_hand} by this system's own means, then run this again.",
+    )
+    install(packages, without_apt, log)
+    found = _find(names)
+    if found is None:
+        raise PermanentError(
+            f"The package {' and '.join(packages)} brought none of {', '.join(names)}",
+            f"Put {by_hand} on PATH.",
+        )
+    return found
+
+
+def _find(names: Sequence[str]) -> str | None:
+    return next((path for path in map(shutil.which, names) if path), None)

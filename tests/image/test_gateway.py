@@ -19,14 +19,13 @@ import pytest
 from docker.models.containers import Container
 from openai import BadRequestError, NotFoundError, OpenAI
 
-from bench.containers import LABEL, Gateway, Size, gateway, hardened
-from bench.stubs import NOT_FOUND, USAGE, host_seen_by_containers, stub
+from bench.containers import LABEL, Gateway
+from bench.stubs import NOT_FOUND, USAGE
 from lab.image import recipe
 from lab.models.catalog import load_catalog
 from lab.settings import Settings
-from tests.image.conftest import Inputs
+from tests.gateway import Inputs
 
-SIZE = Size(2, 2048)
 ALIASES = [model.alias for model in load_catalog(Settings().catalog_path).choose(None)]
 #: A route as LiteLLM's sources declare it.
 ROUTE = re.compile(
@@ -118,16 +117,6 @@ class Sources:
             case ast.BinOp(op=ast.BitOr()) | ast.Call(func=ast.Name(id="TypeVar")):
                 return "type"
         return "constant"
-
-
-@pytest.fixture(scope="module")
-def running(engine: docker.DockerClient, image: str) -> Iterator[Gateway]:
-    """The gateway, ready."""
-    with (
-        stub(delay=0.001, host=host_seen_by_containers(engine)) as bedrock,
-        gateway(engine, hardened(image), SIZE, bedrock) as ready,
-    ):
-        yield ready
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from lab.image import recipe
-from tests.image.conftest import Inputs, forget
+from tests.gateway import Inputs, forget
 
 TOLD_AT_MOST = 20
 

@@ -117,8 +117,8 @@ def secrets(tree: Path, files: Iterable[str]) -> list[Finding]:
         "--disable-filter=detect_secrets.filters.allowlist.is_line_allowlisted",
         # It would pass over a key that is given to a call.
         "--disable-filter=detect_secrets.filters.heuristic.is_indirect_reference",
-        # Hashes of the provider's packages.
-        r"--exclude-files=\.terraform\.lock\.hcl$",
+        # Hashes of the provider's packages, and of npm's.
+        r"--exclude-files=(\.terraform\.lock\.hcl|package-lock\.json)$",
         # An image's digest.
         "--exclude-lines=@sha256:[0-9a-f]{64}",
         # What Terraform will put there, not the value.

@@ -86,6 +86,13 @@ def test_no_secret_is_in_the_tree() -> None:
     assert not said, "\n".join(["", *said])
 
 
+def test_no_lock_names_where_packages_come_from() -> None:
+    """Locks should serve on every machine: each has its own registry, and hashes hold the rest."""
+    locks = project_files("*.lock", "*package-lock.json")
+    assert "examples/node/package-lock.json" in locks
+    assert [lock for lock in locks if "://" in (ROOT / lock).read_text()] == []
+
+
 def test_planted_secrets_are_found(tmp_path: Path) -> None:
     """Keys of the kinds that could come here should be found wherever they are written."""
     letters = string.ascii_letters + string.digits

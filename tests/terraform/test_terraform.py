@@ -126,7 +126,33 @@ def test_mocked_lab_is_the_lab_without_its_key() -> None:
 
 
 class _Cloud(BaseHTTPRequestHandler):
-    """Answers who the caller is and which zones there are, checks a definition, makes the key."""
+    """Answers who the caller is and which zones there are, checks a definition, makes the key.
+
+    As S3 it has buckets without a state, which keep Terraform's lock.
+    """
+
+    def do_GET(self) -> None:
+        key = self.path.partition("?")[0]
+        if "list-type" in self.path:
+            self._answer(200, "application/xml", "<ListBucketResult></ListBucketResult>")
+        elif key in self.server.kept:  # type: ignore[attr-defined]
+            self._answer(200, "application/json", self.server.kept[key])  # type: ignore[attr-defined]
+        else:
+            self._answer(404, "application/xml", "<Error><Code>NoSuchKey</Code></Error>")
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_PUT(self) -> None:
+        key = self.path.partition("?")[0]
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.server.asked.append(f"PUT {key}")  # type: ignore[attr-defined]
+        self.server.kept[key] = body  # type: ignore[attr-defined]
+        self._answer(200, "application/xml", "")
+
+    def do_DELETE(self) -> None:
+        del self.server.kept[self.path.partition("?")[0]]  # type: ignore[attr-defined]
+        self._answer(204, "application/xml", "")
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
@@ -157,11 +183,15 @@ class _Cloud(BaseHTTPRequestHandler):
             ),
         }[action]
         self.server.asked.append(action)  # type: ignore[attr-defined]
-        self.send_response(200)
+        self._answer(200, kind, answer)
+
+    def _answer(self, status: int, kind: str, answer: str) -> None:
+        self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
-        self.wfile.write(answer.encode())
+        if self.command != "HEAD":
+            self.wfile.write(answer.encode())
 
     def log_message(self, format: str, *args: object) -> None:
         """Stay silent: pytest shows Terraform's own words."""
@@ -170,7 +200,7 @@ class _Cloud(BaseHTTPRequestHandler):
 @pytest.fixture
 def cloud() -> Iterator[ThreadingHTTPServer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Cloud)
-    server.asked = []  # type: ignore[attr-defined]
+    server.asked, server.kept = [], {}  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
@@ -180,19 +210,24 @@ def cloud() -> Iterator[ThreadingHTTPServer]:
 
 
 @pytest.fixture
-def lab_copy(tmp_path: Path, terraform_env: dict[str, str], cloud: ThreadingHTTPServer) -> Path:
+def cloud_env(terraform_env: dict[str, str], cloud: ThreadingHTTPServer) -> dict[str, str]:
+    """Terraform's environment, its cloud the stand-in."""
+    return terraform_env | {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{cloud.server_port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",  # pragma: allowlist secret: the stand-in takes any
+        "AWS_REGION": "eu-central-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+@pytest.fixture
+def lab_copy(tmp_path: Path, terraform_env: dict[str, str], cloud_env: dict[str, str]) -> Path:
     """The lab's root with its state in a local file, initialised, its cloud the stand-in."""
     copy = tmp_path / "lab"
     shutil.copytree(TERRAFORM / "lab", copy, ignore=shutil.ignore_patterns(".terraform", "tests"))
     (copy / "backend_override.tf").write_text('terraform {\n  backend "local" {}\n}\n')
-    terraform_env.update(
-        AWS_ENDPOINT_URL=f"http://127.0.0.1:{cloud.server_port}",
-        AWS_ACCESS_KEY_ID="test",
-        AWS_SECRET_ACCESS_KEY="test",  # pragma: allowlist secret: the stand-in takes any
-        AWS_REGION="eu-central-1",
-        AWS_EC2_METADATA_DISABLED="true",
-        TF_VAR_tls_pem=PEM,
-    )
+    terraform_env.update(cloud_env, TF_VAR_tls_pem=PEM)
     run("init", "-input=false", "-lockfile=readonly", cwd=copy, env=terraform_env)
     return copy
 
@@ -350,6 +385,73 @@ def test_what_changes_on_a_live_lab_needs_its_record_alone(
     alone, everything = plans
     assert set(alone) == made
     assert alone == {address: everything[address] for address in made}
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    """A copy of the example of a lab by hand, where nobody's own files are."""
+    project = tmp_path / "project"
+    for folder in ("terraform", "examples/terraform"):
+        shutil.copytree(
+            TERRAFORM.parent / folder,
+            project / folder,
+            ignore=shutil.ignore_patterns(".terraform", "tests", "lab.tfvars", "*.pem"),
+        )
+    for folder in (".venv", "lab"):
+        (project / folder).symlink_to(TERRAFORM.parent / folder)
+    return project / "examples" / "terraform"
+
+
+def test_the_example_by_hand_plans_repository_and_lab(
+    example: Path, cloud: ThreadingHTTPServer, cloud_env: dict[str, str]
+) -> None:
+    """The script should plan both roots with their state in the bucket, and keep no private key."""
+    cloud_env |= {
+        "BUCKET": "gateway-lab-example",
+        # S3 at another endpoint, as terraform/README.md has it.
+        "TF_CLI_ARGS_init": " ".join(
+            f"-backend-config={option}=true"
+            for option in (
+                "use_path_style",
+                "skip_credentials_validation",
+                "skip_requesting_account_id",
+            )
+        ),
+        "TF_CLI_ARGS_plan": "-no-color",
+        "TF_CLI_ARGS_apply": "-no-color",
+    }
+
+    def lab_sh(action: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [example / "lab.sh", action],
+            env=cloud_env,
+            # Nobody is here to say yes.
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+
+    refused = lab_sh("plan")
+    assert refused.returncode == 2
+    assert "cp ../../terraform/lab/lab.example.tfvars lab.tfvars" in refused.stderr
+
+    shutil.copy(TERRAFORM / "lab" / "lab.example.tfvars", example / "lab.tfvars")
+    planned = lab_sh("plan")
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    assert "Plan: 32 to add, 0 to change, 0 to destroy." in planned.stdout
+    lock = "PUT /gateway-lab-example/labs/demo/terraform.tfstate.tflock"
+    assert lock in cloud.asked  # type: ignore[attr-defined]
+    assert "PRIVATE KEY" not in planned.stdout + planned.stderr
+    written = [file for file in example.rglob("*") if file.is_file() and file.name != "lab.sh"]
+    assert not [f for f in written if b"PRIVATE KEY" in f.read_bytes()]
+    assert not (example / "ca.pem").exists()
+
+    # An apply shows its plan and asks, so it ends there.
+    made = lab_sh("repository")
+    assert made.returncode == 1
+    assert "Plan: 2 to add, 0 to change, 0 to destroy." in made.stdout, made.stdout + made.stderr
 
 
 def _needs(graph: str) -> dict[str, set[str]]:

@@ -1,4 +1,4 @@
-"""A browser is found, or installed as root, or it is said what to install."""
+"""A browser and Node are found, or installed as root, or the error says what to install."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from adapters import process
 from lab.errors import PermanentError, TransientError
 from workstation import packages
 from workstation.browser import ensure_browser
+from workstation.node import ensure_node
 
 
 class Machine:
@@ -86,3 +87,23 @@ def test_a_package_without_a_browser_is_told(machine: Machine) -> None:
     machine.brings = {"something-else"}
     with pytest.raises(PermanentError, match="brought none of chromium"):
         ensure_browser(print)
+
+
+def test_node_brings_npm_or_debians_is_installed(machine: Machine) -> None:
+    """should install of the two what is missing, and nothing where both are there"""
+    machine.programs = {"node", "npm"}
+    assert ensure_node(print) == ("/usr/bin/node", "/usr/bin/npm")
+    assert machine.ran == []
+    machine.programs = {"node", "apt-get"}
+    machine.brings = {"npm"}
+    assert ensure_node(print) == ("/usr/bin/node", "/usr/bin/npm")
+    assert [argv[-1] for argv in machine.ran] == ["--quiet=2", "npm"]
+
+
+def test_without_node_the_packages_are_named(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """should name the package to install to those who may not install it"""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(PermanentError, match="apt-get install nodejs"):
+        ensure_node(print)

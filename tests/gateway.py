@@ -1,4 +1,8 @@
-"""The gateway's image as this machine has it, or builds it: an engine is needed, and no cloud."""
+"""The gateway in its container, for the tests that call it: an engine is needed, and no cloud.
+
+Its image is the one that this machine has, or is built here. ``tests/conftest.py`` makes fixtures
+of this.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import docker
-import pytest
 from docker.errors import ImageNotFound
 
 from adapters.image.base_image import PUBLIC_PYTHON, BaseImage, ensure_base_image, read_contents
 from adapters.image.wheels import fetch_wheels, read_lock, sha256_of
+from bench.containers import Gateway, Size, gateway, hardened
+from bench.stubs import host_seen_by_containers, stub
 from lab.errors import PermanentError
 from lab.image import recipe
 from lab.image.contents import WheelFile
@@ -25,6 +30,7 @@ from workstation.engine import ensure_engine, stop_engine
 from workstation.localcloud import REGISTRY_HOST, connect
 from workstation.targets import lab_home
 
+SIZE = Size(2, 2048)
 REPOSITORY = "gateway-lab-reproducible"
 ARCHITECTURES = {"amd64": "x86_64", "arm64": "arm64"}
 
@@ -33,7 +39,6 @@ def log(text: str) -> None:
     sys.stderr.write(f"· {text}\n")
 
 
-@pytest.fixture(scope="session")
 def engine() -> Iterator[docker.DockerClient]:
     """An engine; one that was started for these tests is stopped again."""
     try:
@@ -71,8 +76,8 @@ class Inputs:
         return reference
 
 
-@pytest.fixture(scope="session")
 def inputs(engine: docker.DockerClient) -> Inputs:
+    """What goes into the image, fetched where it is not here yet."""
     architecture = ARCHITECTURES[str(engine.version()["Arch"])]
     base = ensure_base_image(engine, architecture, public_reference=PUBLIC_PYTHON, log=log)
     config = litellm_config(load_catalog(Settings().catalog_path).choose(None))
@@ -92,10 +97,7 @@ def inputs(engine: docker.DockerClient) -> Inputs:
     return Inputs(base, config, tag, wheels, sbom)
 
 
-@pytest.fixture(scope="session")
-def image(
-    engine: docker.DockerClient, inputs: Inputs, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
+def image(engine: docker.DockerClient, inputs: Inputs, scratch: Path) -> Iterator[str]:
     """The image by name: the one that this machine has under the tag already, or one built here."""
     ours = f"{REGISTRY_HOST}/gateway-lab:{inputs.tag}"
     try:
@@ -103,7 +105,7 @@ def image(
         log(f"{ours} is here: it is not built")
         yield ours
     except ImageNotFound:
-        yield inputs.build(engine, "first", tmp_path_factory.mktemp("contexts") / "first")
+        yield inputs.build(engine, "first", scratch / "first")
     forget(engine, "first")
 
 
@@ -111,3 +113,12 @@ def forget(engine: docker.DockerClient, name: str) -> None:
     """On return nothing that these tests built has the name."""
     with contextlib.suppress(ImageNotFound):
         engine.images.remove(f"{REPOSITORY}:{name}")
+
+
+def running(engine: docker.DockerClient, image: str) -> Iterator[Gateway]:
+    """The gateway, ready, within the bounds of its task. Its models are a stand-in's."""
+    with (
+        stub(delay=0.001, host=host_seen_by_containers(engine)) as bedrock,
+        gateway(engine, hardened(image), SIZE, bedrock) as ready,
+    ):
+        yield ready
