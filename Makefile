@@ -8,7 +8,7 @@ SCANNERS := .venv-static
 RUN := $(VENV)/bin/python
 LAB ?= demo
 
-.PHONY: help demo down env labs check test screenshots bench lock policy record-calls test-policy venv scanners hooks
+.PHONY: help demo down env labs check test screenshots bench lock policy record-calls test-policy venv scanners hooks tables
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ record-calls: venv ## Record what the flows call, on a local cloud with no lab i
 
 policy: venv ## Make the deployer's policy anew, of the recording and config/deployer-rights.yaml
 	@$(RUN) -m workstation policy
+
+tables: venv ## Write the tables of inputs and outputs into terraform/README.md
+	@$(RUN) -m workstation.terraform_tables
 
 screenshots: venv ## Take the pictures of docs/run.md again, from the browser tests
 	@SCREENSHOTS=$(CURDIR)/docs/images $(RUN) -m pytest -q tests/ui
