@@ -8,7 +8,7 @@ SCANNERS := .venv-static
 RUN := $(VENV)/bin/python
 LAB ?= demo
 
-.PHONY: help demo down env labs check test screenshots bench lock policy record-calls test-policy venv scanners hooks tables
+.PHONY: help demo down env labs check test screenshots bench lock policy record-calls test-policy venv scanners hooks reference tables
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -63,8 +63,11 @@ test-policy: venv ## Every flow under the deployer's policy, and each call held 
 record-calls: venv ## Record what the flows call, on a local cloud with no lab in it
 	@RECORD=1 $(RUN) -m pytest tests/policy
 
-policy: venv ## Make the deployer's policy anew, of the recording and config/deployer-rights.yaml
+policy: venv ## Make the deployer's policy again, of the recording and config/deployer-rights.yaml
 	@$(RUN) -m workstation policy
+
+reference: venv ## Write docs/reference.md from the code
+	@$(RUN) -m deployments.reference
 
 tables: venv ## Write the tables of inputs and outputs into terraform/README.md
 	@$(RUN) -m workstation.terraform_tables

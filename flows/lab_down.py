@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from prefect import flow
 
 from lab.record import Reason
-from lab.spec import LabName
+from lab.spec import LabName, described
 from tasks.hold import hold_lab
 from tasks.site import Site, open_site
 from tasks.teardown import check_nothing_left, destroy_lab, purge_foundation, reason_holds
@@ -13,7 +15,12 @@ from tasks.teardown import check_nothing_left, destroy_lab, purge_foundation, re
 
 @flow(name="lab-down", flow_run_name="down {lab}", persist_result=False)
 def lab_down(
-    lab: LabName, reason: Reason = Reason.ASKED, of_run: str | None = None, purge: bool = False
+    lab: LabName,
+    reason: Annotated[Reason, described("Why: another reason than `asked` must still hold.")] = (
+        Reason.ASKED
+    ),
+    of_run: Annotated[str | None, described("The run of the up that failed.")] = None,
+    purge: Annotated[bool, described("Also remove what labs share, once no lab is left.")] = False,
 ) -> None:
     """Destroy a lab, then look in every service whether anything of it is left.
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from prefect import flow
 
 from flows.lab_down import take_down
 from lab.durations import now
+from lab.spec import described
 from tasks.futures import collect_failures
 from tasks.hold import hold_lab, never_wait
 from tasks.reap import name_run, still_to_reap, to_reap
@@ -14,7 +17,9 @@ from tasks.survey import survey
 
 
 @flow(name="lab-reap", flow_run_name="reap", persist_result=False)
-def lab_reap(dry_run: bool = False) -> None:
+def lab_reap(
+    dry_run: Annotated[bool, described("Only report what would be destroyed.")] = False,
+) -> None:
     """Find labs past their end and the project's things that belong to no lab; destroy them.
 
     Looks at the cloud alone, so it works after Prefect's database is gone. ``dry_run`` reports

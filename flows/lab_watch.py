@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from prefect import flow, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from lab.durations import now
-from lab.spec import LabName
+from lab.spec import LabName, described
 from tasks.allow import follow_deployer, to_follow
 from tasks.futures import collect_failures, gather
 from tasks.hold import hold_lab, never_wait
@@ -21,7 +23,9 @@ from tasks.watch import watch_lab
     task_runner=ThreadPoolTaskRunner(max_workers=8),  # type: ignore[arg-type]
     persist_result=False,
 )
-def lab_watch(lab: LabName | None = None) -> None:
+def lab_watch(
+    lab: Annotated[LabName | None, described("Only this lab; all of them if unset.")] = None,
+) -> None:
     """Look at every live lab: readiness, address, firewall, cost, time left; give due notices.
 
     With ``LAB_FOLLOW_ADDRESS`` the firewall moves with the deployer, once all labs were looked at.

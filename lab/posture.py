@@ -47,26 +47,83 @@ _MOST_NAMED = 5
 
 
 class CheckName(StrEnum):
-    """The checks, by the names under which a miss is told."""
+    """The checks, by the names under which a miss is reported, and when each passes."""
 
-    FIREWALL = "firewall"
-    CERTIFICATE = "TLS certificate"
-    AUTHORITY = "TLS authority"
-    OLD_TLS = "old TLS refused"
-    PLAIN_HTTP = "plain HTTP refused"
-    KEY = "key required"
-    GATEWAY_MODELS = "unlisted model refused by the gateway"
-    IAM_MODELS = "unlisted model refused by IAM"
-    ROLE = "task role's rights"
-    DEFINITION = "no static key in the task definition"
-    ENVIRONMENT = "no static key in the environment"
-    IMAGE = "no static key in the image"
-    STATE = "no static key in the state"
-    HARDENING = "task hardening"
-    CAPACITY = "capacity provider"
-    DIGEST = "image digest"
-    RETENTION = "log retention"
-    TAGS = "tags"
+    def __new__(cls, value: str, passes_if: str) -> CheckName:
+        """``passes_if`` is the condition in words, as the reference shows it."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.passes_if = passes_if
+        return member
+
+    passes_if: str
+
+    FIREWALL = (
+        "firewall",
+        "The security groups of the running task let in each recorded /32 on the gateway's port, "
+        "and nothing else: no other address, port, IPv6 range, prefix list or group.",
+    )
+    CERTIFICATE = (
+        "TLS certificate",
+        "The gateway proves the lab's name, and no other, by the lab's own authority, for longer "
+        "than the lab lives.",
+    )
+    AUTHORITY = (
+        "TLS authority",
+        "A client that trusts this machine's authorities, and not the lab's, gets no connection.",
+    )
+    OLD_TLS = "old TLS refused", "TLS 1.1 gets no handshake."
+    PLAIN_HTTP = "plain HTTP refused", "A request without TLS gets no HTTP answer."
+    KEY = (
+        "key required",
+        "Each route, without a key and with a wrong one, answers 401 in OpenAI's form.",
+    )
+    GATEWAY_MODELS = (
+        "unlisted model refused by the gateway",
+        "With the key, a model that the lab has not is refused in OpenAI's form.",
+    )
+    IAM_MODELS = (
+        "unlisted model refused by IAM",
+        "IAM's own simulation of the task role denies that model, and allows each of the lab's.",
+    )
+    ROLE = (
+        "task role's rights",
+        "The role's policies, as they stand now, allow calling the lab's models and nothing else; "
+        "none is attached; the boundary is there.",
+    )
+    DEFINITION = (
+        "no static key in the task definition",
+        "The revision that runs contains no key of AWS's, no private key and not the gateway's "
+        "own, and names Secrets Manager for each secret.",
+    )
+    ENVIRONMENT = (
+        "no static key in the environment",
+        "No variable that the container was started with is a key, or a place for one.",
+    )
+    IMAGE = (
+        "no static key in the image",
+        "The image's configuration, history and layers contain no key.",
+    )
+    STATE = (
+        "no static key in the state",
+        "The Terraform state and its earlier versions contain no key.",
+    )
+    HARDENING = (
+        "task hardening",
+        "Not root, root file system read-only, no capability, not privileged, no ECS Exec.",
+    )
+    CAPACITY = "capacity provider", "The task runs on the capacity that was asked for."
+    DIGEST = (
+        "image digest",
+        "What was pushed is what runs, and what the registry holds under the tag.",
+    )
+    RETENTION = "log retention", "The log group deletes what is old."
+    TAGS = (
+        "tags",
+        "Cluster, service, task, secrets, log group, security group and VPC carry lab, project and "
+        "owner (the task, which has its tags since it began: lab and project); the cluster carries "
+        "the lab's end.",
+    )
 
 
 class Check(BaseModel):

@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LAB_", frozen=True, extra="ignore")
 
     target: str = Field(default="aws", description="The deployments' name: `lab-up/<target>`.")
-    home: Path = Field(default=ROOT / ".lab", description="Where state that is not code lives.")
+    home: Path = Field(default=ROOT / ".lab", description="Where state that is not code is stored.")
     region: str = Field(default="us-east-1", description="The AWS region.")
     account: str | None = Field(default=None, description="The only account allowed; any if unset.")
     credentials_block: str | None = Field(
@@ -49,7 +49,10 @@ class Settings(BaseSettings):
         default=None,
         description="A managed policy, by name, as the permissions boundary of a lab's roles.",
     )
-    architecture: Architecture = Architecture.X86_64
+    architecture: Architecture = Field(
+        default=Architecture.X86_64,
+        description="Of wheels, image and task. The local target has the machine's own.",
+    )
     registry_host: str | None = Field(
         default=None, description="Push and pull through this host instead of ECR's own."
     )
@@ -59,7 +62,11 @@ class Settings(BaseSettings):
     deployer_address: str | None = Field(
         default=None, description="The deployer's public address; unset: ask `address_sources`."
     )
-    address_sources: Annotated[tuple[str, ...], NoDecode] = ADDRESS_SOURCES
+    address_sources: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=ADDRESS_SOURCES,
+        description="Services that answer with the caller's address, with commas between; two must "
+        "agree.",
+    )
     follow_address: bool = Field(
         default=False, description="Let `lab-watch` move a lab's firewall with the deployer."
     )
@@ -88,16 +95,28 @@ class Settings(BaseSettings):
         description="Accept the offer of a model that the account has no agreement for yet.",
     )
     #: Bedrock says that an agreement takes up to 15 minutes.
-    subscription_deadline: timedelta = timedelta(minutes=20)
+    subscription_deadline: timedelta = Field(
+        default=timedelta(minutes=20),
+        description="How long an agreement may take; a lab with a shorter TTL waits that long.",
+    )
     unlisted_models: bool = Field(
         default=False,
         description="Serve models that Bedrock does not list: for a stand-in that answers for any.",
     )
-    rollout_deadline: timedelta = timedelta(minutes=10)
+    rollout_deadline: timedelta = Field(
+        default=timedelta(minutes=10), description="How long ECS may take to roll out."
+    )
     #: From a running task to a gateway that serves: 42 s on Fargate's smallest size.
-    readiness_deadline: timedelta = timedelta(minutes=3)
-    terraform_deadline: timedelta = timedelta(minutes=20)
-    build_deadline: timedelta = timedelta(minutes=20)
+    readiness_deadline: timedelta = Field(
+        default=timedelta(minutes=3),
+        description="How long the gateway may take to be ready after that.",
+    )
+    terraform_deadline: timedelta = Field(
+        default=timedelta(minutes=20), description="How long one Terraform command may take."
+    )
+    build_deadline: timedelta = Field(
+        default=timedelta(minutes=20), description="How long the image's build may take."
+    )
 
     @field_validator("home", mode="before")
     @classmethod

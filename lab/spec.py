@@ -1,4 +1,4 @@
-"""What a lab should be: the one parameter of ``lab-up``. Where it runs is lab.settings. Pure.
+"""What a lab should be: the parameters of ``lab-up``. Where it runs is lab.settings. Pure.
 
 The descriptions and bounds here are the form in Prefect's UI.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -54,14 +54,21 @@ def _check_models(aliases: list[str]) -> None:
         raise InvalidInputError(f"models names {', '.join(doubled)} more than once")
 
 
+def described(text: str, **schema: Any) -> Any:
+    """A field's description, also where Prefect makes a parameter of a flow of it.
+
+    Prefect keeps only what is in the extra schema.
+    """
+    return Field(description=text, json_schema_extra={"description": text, **schema})
+
+
 LabName = Annotated[
     str,
-    Field(
-        description=(
-            f"Names the lab and everything in it: 2 to {LAB_NAME_MAX} lower-case letters, digits "
-            "and single dashes, beginning with a letter."
-        ),
-        json_schema_extra={"pattern": LAB_NAME_PATTERN, "maxLength": LAB_NAME_MAX},
+    described(
+        f"Names the lab and everything in it: 2 to {LAB_NAME_MAX} lower-case letters, digits and "
+        "single dashes, beginning with a letter.",
+        pattern=LAB_NAME_PATTERN,
+        maxLength=LAB_NAME_MAX,
     ),
     AfterValidator(_as_value_error(check_lab_name)),
 ]
@@ -69,9 +76,9 @@ LabName = Annotated[
 
 Ttl = Annotated[
     str,
-    Field(
-        description="The lab is destroyed after this time: 1m to 24h, as in '45m' or '1h30m'.",
-        json_schema_extra={"pattern": DURATION_PATTERN},
+    described(
+        "The lab is destroyed after this time: 1m to 24h, as in '45m' or '1h30m'.",
+        pattern=DURATION_PATTERN,
     ),
     AfterValidator(_as_value_error(_check_ttl)),
 ]
@@ -83,7 +90,8 @@ def _host_cidrs(addresses: list[str]) -> list[str]:
 
 Hosts = Annotated[
     list[str],
-    Field(description="Public IPv4 hosts, such as '8.8.4.4'.", max_length=MAX_HOSTS),
+    Field(max_length=MAX_HOSTS),
+    described("Public IPv4 hosts, such as '8.8.4.4'."),
     AfterValidator(_host_cidrs),
 ]
 
@@ -179,7 +187,8 @@ class LabSpec(BaseModel):
     owner: Annotated[
         str,
         Field(
-            description="Who answers for the lab. A tag of all it has.", pattern=r"^[\w.@+-]{1,64}$"
+            description="Who answers for the lab: 1 to 64 letters, digits and `_.@+-`. A tag of all it has.",
+            pattern=r"^[\w.@+-]{1,64}$",
         ),
     ] = "unknown"
 

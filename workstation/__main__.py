@@ -11,13 +11,14 @@ from rich.console import Console
 from lab.errors import LabError
 from workstation.down import bring_down
 from workstation.env import print_environment
+from workstation.exit_codes import ExitCode
 from workstation.labs import show_labs
 from workstation.policy import write_filled, write_policies
 from workstation.targets import state_home
 
 
 def main() -> int:
-    """Run one command; exit code 2 for an error that is told in words."""
+    """Run one command; how it ended is an :class:`ExitCode`."""
     parser = argparse.ArgumentParser(prog="python -m workstation")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("down", help="destroy every local lab and stop what set-up started")
@@ -27,7 +28,9 @@ def main() -> int:
     env.add_argument("--lab", default=os.environ.get("LAB") or "demo")
     env.add_argument("--target", default=os.environ.get("LAB_TARGET") or "local")
     policy = commands.add_parser("policy", help="the deployer's policies, for an account")
-    policy.add_argument("--account", help="12 digits; without it the project's files are made anew")
+    policy.add_argument(
+        "--account", help="12 digits; without it the project's files are made again"
+    )
     policy.add_argument("--region", default="us-east-1")
     options = parser.parse_args()
     try:
@@ -40,18 +43,18 @@ def main() -> int:
         return print_environment(options.lab, options.target)
     except LabError as error:
         Console(stderr=True, highlight=False).print(f"[red]✗[/] {error}", soft_wrap=True)
-        return 2
+        return ExitCode.REFUSED
     except KeyboardInterrupt:
-        return 130
+        return ExitCode.INTERRUPTED
 
 
 def _policy(account: str | None, region: str) -> int:
     if account is None:
         write_policies()
-        return 0
+        return ExitCode.OK
     for command in write_filled(account, region, state_home() / "policy" / f"{account}-{region}"):
         sys.stdout.write(command + "\n")
-    return 0
+    return ExitCode.OK
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from adapters.aws.bucket import StateBucket
 from adapters.aws.session import Cloud
 from lab import names
 from workstation import localcloud, prefect_api
+from workstation.exit_codes import ExitCode
 from workstation.setup import set_up, take_down
 from workstation.targets import LOCAL_CREDENTIALS, environment_of
 from workstation.view import follow
@@ -33,10 +34,10 @@ def bring_down(console: Console) -> int:
             f"[red]✗[/] Not destroyed: {', '.join(failed)}. The local cloud is left running; see "
             f"{prefect_api.ui_url()}, then run `make down` again."
         )
-        return 1
+        return ExitCode.FAILED
     take_down(log)
     console.print("[green]✓[/] Nothing is left.")
-    return 0
+    return ExitCode.OK
 
 
 def _labs() -> list[str]:

@@ -17,6 +17,7 @@ from lab.report.model import LabReport, read_report
 from lab.settings import read_settings
 from lab.spec import LabSpec, OnRetired, read_spec
 from workstation import prefect_api
+from workstation.exit_codes import ExitCode
 from workstation.setup import check_platform, set_up
 from workstation.targets import state_home, target_environment, target_names
 from workstation.view import follow, show_report
@@ -53,10 +54,10 @@ def main(arguments: Sequence[str]) -> int:
         Console(stderr=True, highlight=False).print(
             f"[red]✗[/] {escape(str(error))}", soft_wrap=True
         )
-        return 2
+        return ExitCode.REFUSED
     except KeyboardInterrupt:
         console.print("Interrupted.")
-        return 130
+        return ExitCode.INTERRUPTED
 
 
 def bring_up(spec: LabSpec, target: str, console: Console) -> int:
@@ -73,7 +74,7 @@ def bring_up(spec: LabSpec, target: str, console: Console) -> int:
             run = follow(api, run_id, f"Lab {spec.lab} up", console)
         except KeyboardInterrupt:
             _cancel(api, run_id, spec.lab, console)
-            return 130
+            return ExitCode.INTERRUPTED
     report = read_report(state_home() / "labs" / spec.lab)
     if report:
         show_report(report, prefect_api.ui_url(), console)
@@ -102,7 +103,7 @@ def _cancel(api: prefect_api.Api, run_id: str, lab: str, console: Console) -> No
     api.cancel(run_id)
 
     def leave(_: int, __: FrameType | None) -> None:
-        sys.exit(130)
+        sys.exit(ExitCode.INTERRUPTED)
 
     signal.signal(signal.SIGINT, leave)
     for run in api.final_states(run_id):
@@ -117,11 +118,11 @@ def _cancel(api: prefect_api.Api, run_id: str, lab: str, console: Console) -> No
 def _verdict(run: dict[str, object], report: LabReport | None, console: Console) -> int:
     if run["state_type"] == "COMPLETED" and report and report.passed:
         console.print("[green]✓[/] The lab is up, every model answered, and every check passed.")
-        return 0
+        return ExitCode.OK
     why = report.error if report and report.error else prefect_api.why(run)
     Console(stderr=True, highlight=False).print(
         f"[red]✗[/] lab-up ended as {run['state_name']}: {escape(str(why))}",
         soft_wrap=True,
         markup=True,
     )
-    return 1
+    return ExitCode.FAILED

@@ -1,0 +1,23 @@
+"""How the project's commands end, for the programs that call them."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """The exit codes of ``demo.py``, ``demo.sh``, ``make demo`` and ``python -m workstation``."""
+
+    def __new__(cls, value: int, meaning: str) -> ExitCode:
+        """``meaning`` is what the code says, as the reference shows it."""
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    meaning: str
+
+    OK = 0, "It is as asked: the lab is up and every model and check is good, or nothing is left."
+    FAILED = 1, "The run failed. Its report and the last lines on the terminal say at which stage."
+    REFUSED = 2, "A value, or this machine, was refused before anything was touched."
+    INTERRUPTED = 130, "Ctrl-C. What exists of a lab stays until its end."
