@@ -187,7 +187,8 @@ class LabSpec(BaseModel):
     owner: Annotated[
         str,
         Field(
-            description="Who answers for the lab: 1 to 64 letters, digits and `_.@+-`. A tag of all it has.",
+            description="Who answers for the lab: 1 to 64 letters, digits and `_.@+-`. A tag of "
+            "all that it has.",
             pattern=r"^[\w.@+-]{1,64}$",
         ),
     ] = "unknown"
