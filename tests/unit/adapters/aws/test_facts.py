@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import pytest
@@ -23,11 +22,6 @@ from tests.unit.lab.test_posture import FOUNDATION, PROFILE, TASK
 NAME = "gateway-lab-demo"
 REVISION = f"arn:aws:ecs:us-east-1:111122223333:task-definition/{NAME}:3"
 ARN = f"arn:aws:ecs:us-east-1:111122223333:task/{NAME}/1"
-
-
-@pytest.fixture
-def stubs() -> Stubs:
-    return Stubs("us-east-1")
 
 
 def task(*details: tuple[str, str], **more: Any) -> dict[str, Any]:
@@ -90,7 +84,6 @@ def test_the_task_and_its_revision_are_read(stubs: Stubs) -> None:
     assert container.dropped == ("ALL",)
     assert container.read_only
     assert "65532:65532" in container.text
-    stubs.all_asked()
 
 
 def test_a_task_without_an_interface_has_its_services_groups(stubs: Stubs) -> None:
@@ -270,51 +263,3 @@ def test_tags_are_read_of_everything(stubs: Stubs) -> None:
         *("security group sg-1", "VPC vpc-1"),
     ]
     assert set(map(str, found.values())) == {"{'lab:id': 'demo'}"}
-    stubs.all_asked()
-
-
-def test_versions_of_the_object_alone_are_listed(stubs: Stubs) -> None:
-    """should leave out the present one, and objects whose names only begin alike"""
-    versions = [
-        {"Key": "labs/demo/terraform.tfstate", "VersionId": "3", "IsLatest": True},
-        {"Key": "labs/demo/terraform.tfstate", "VersionId": "2", "IsLatest": False},
-        {"Key": "labs/demo/terraform.tfstate.tflock", "VersionId": "1", "IsLatest": False},
-    ]
-    stubs.says("s3", "list_object_versions", {"Versions": versions})
-    assert stubs.cloud.object_versions("bucket", "labs/demo/terraform.tfstate") == ["2"]
-
-
-def test_a_version_that_is_gone_is_empty(stubs: Stubs) -> None:
-    """should not fail because a lifecycle rule was faster"""
-    stubs.fails("s3", "get_object", "NoSuchVersion", 404)
-    assert stubs.cloud.read_version("bucket", "key", "2") == b""
-    stubs.fails("s3", "get_object", "AccessDenied", 403)
-    with pytest.raises(PermanentError):
-        stubs.cloud.read_version("bucket", "key", "2")
-
-
-def test_a_manifest_is_held_to_its_digest(stubs: Stubs) -> None:
-    """should be read by its digest, and refused where it is another"""
-    text = '{"layers": []}'
-    digest = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-    for named in (digest, "sha256:other"):
-        image = {"imageManifest": text, "imageId": {"imageDigest": named}}
-        stubs.says("ecr", "batch_get_image", {"images": [image]})
-    assert stubs.cloud.image_manifest("gateway-lab", digest) == {"layers": []}
-    with pytest.raises(PermanentError, match="gives out"):
-        stubs.cloud.image_manifest("gateway-lab", "sha256:other")
-    stubs.says("ecr", "batch_get_image", {"images": []})
-    with pytest.raises(PermanentError, match="holds no gateway-lab@sha256:x"):
-        stubs.cloud.image_manifest("gateway-lab", "sha256:x")
-
-
-def test_a_layers_address_is_the_registrys(stubs: Stubs) -> None:
-    """should ask for one layer of the repository"""
-    stubs.says(
-        "ecr",
-        "get_download_url_for_layer",
-        {"downloadUrl": "https://example.com/x", "layerDigest": "sha256:x"},
-        repositoryName="gateway-lab",
-        layerDigest="sha256:x",
-    )
-    assert stubs.cloud.blob_url("gateway-lab", "sha256:x") == "https://example.com/x"

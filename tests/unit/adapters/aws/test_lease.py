@@ -2,143 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 
 import pytest
 
 from adapters.aws.lease import (
     LEASE_SECONDS,
     RENEW_SECONDS,
-    Holder,
     LabHeldError,
     LeaseLostError,
-    current_holder,
-    hold_lab,
     lease_key,
 )
 from lab.errors import TransientError
+from tests.unit.adapters.aws.fake_lease import KEY, Setting
 
-KEY = lease_key("demo")
 FAR = 1e9
-
-
-class Bucket:
-    """A store with S3's conditional writes; a test may step in before and after each."""
-
-    def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
-        self.writes = 0
-        self.before: Callable[[], None] = lambda: None
-        self.after: Callable[[str | None], str | None] = lambda etag: etag
-        self.changed = threading.Condition(threading.RLock())
-
-    def read_object(self, bucket: str, key: str) -> tuple[bytes, str] | None:
-        with self.changed:
-            body = self.objects.get(key)
-            return None if body is None else (body, self._etag(body))
-
-    def write_object(self, bucket: str, key: str, body: bytes, replacing: str | None) -> str | None:
-        try:
-            self.before()
-            with self.changed:
-                known = self.objects.get(key)
-                if (None if known is None else self._etag(known)) != replacing:
-                    written = None
-                else:
-                    self.objects[key] = body
-                    written = self._etag(body)
-            return self.after(written)
-        finally:
-            with self.changed:
-                self.writes += 1
-                self.changed.notify_all()
-
-    def until(self, come: Callable[[], bool]) -> None:
-        """Wait for what another thread does; a failure rather than a hang."""
-        with self.changed:
-            assert self.changed.wait_for(come, timeout=10), "it never came"
-
-    def until_writes(self, more: int) -> None:
-        wanted = self.writes + more
-        self.until(lambda: self.writes >= wanted)
-
-    @staticmethod
-    def _etag(body: bytes) -> str:
-        return f'"{hashlib.md5(body).hexdigest()}"'
-
-
-class Clock:
-    """Time that passes when somebody sleeps, and what else happens meanwhile."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.meanwhile: Callable[[], None] = lambda: None
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        self.meanwhile()
-
-
-class Setting:
-    """One bucket, one clock, and runs that want the lab demo."""
-
-    def __init__(self) -> None:
-        self.bucket = Bucket()
-        self.clock = Clock()
-        self.said: list[str] = []
-        self.lost = threading.Event()
-
-    def hold(
-        self,
-        run: str,
-        *,
-        patience: float = 0.0,
-        renew_every: float = 3600.0,
-        sleep: Callable[[float], None] | None = None,
-    ) -> AbstractContextManager[None]:
-        return hold_lab(
-            self.bucket,
-            "b",
-            "demo",
-            self.holder(run),
-            patience=lambda _: patience,
-            on_lost=self.lost.set,
-            log=self.said.append,
-            sleep=sleep or self.clock.sleep,
-            clock=self.clock,
-            renew_every=renew_every,
-        )
-
-    @staticmethod
-    def holder(run: str) -> Holder:
-        return Holder(doing="lab-up", run=run, host="here", since="2030-01-31T12:00:00Z")
-
-    def put(self, run: str, renewals: int = 0) -> None:
-        """Another machine's run holds the lab, renewed so many times."""
-        body = f'{{"holder": {self.holder(run).model_dump_json()}, "renewals": {renewals}}}'
-        with self.bucket.changed:
-            self.bucket.objects[KEY] = body.encode()
-
-    def renewing(self, run: str) -> None:
-        """Another machine's run holds the lab, and goes on renewing it."""
-        begun = self.clock.now
-
-        def renew() -> None:
-            self.put(run, int((self.clock.now - begun) // RENEW_SECONDS))
-
-        self.put(run)
-        self.clock.meanwhile = renew
-
-    @property
-    def held_by(self) -> str | None:
-        found = current_holder(self.bucket, "b", "demo")
-        return found.run if found else None
 
 
 @pytest.fixture
@@ -161,13 +40,13 @@ def test_a_free_lab_is_held_within_the_block(at: Setting) -> None:
 def test_of_two_takers_one_wins(at: Setting, before: bytes | None) -> None:
     """should not write over the run that was faster between the look and the write"""
     if before:
-        at.bucket.objects[KEY] = before
+        at.store.objects[KEY] = before
 
     def faster() -> None:
-        at.bucket.before = lambda: None
+        at.store.before = lambda: None
         at.renewing("other")
 
-    at.bucket.before = faster
+    at.store.before = faster
     with pytest.raises(LabHeldError), at.hold("mine"):
         pytest.fail("both hold the lab")
     assert at.held_by == "other"
@@ -202,7 +81,7 @@ def test_patience_is_rewarded(at: Setting) -> None:
     def give_back() -> None:
         renew()
         if at.clock.now >= 1200:
-            at.bucket.objects[KEY] = b'{"holder": null}'
+            at.store.objects[KEY] = b'{"holder": null}'
 
     at.clock.meanwhile = give_back
     with at.hold("mine", patience=300):
@@ -243,10 +122,10 @@ def test_who_takes_over_must_win_too(at: Setting) -> None:
     at.put("dead")
 
     def faster() -> None:
-        at.bucket.before = lambda: None
+        at.store.before = lambda: None
         at.renewing("faster")
 
-    at.bucket.before = faster
+    at.store.before = faster
     with pytest.raises(LabHeldError) as caught, at.hold("mine"):
         pytest.fail("held by two")
     assert caught.value.holder.run == "faster"
@@ -257,8 +136,8 @@ def test_a_holder_renews(at: Setting) -> None:
     with at.hold("mine", renew_every=0.001):
         seen = set()
         for _ in range(4):
-            at.bucket.until_writes(1)
-            seen.add(at.bucket.objects[KEY])
+            at.store.until_writes(1)
+            seen.add(at.store.objects[KEY])
             assert at.held_by == "mine"
         assert len(seen) >= 4
     assert at.held_by is None
@@ -276,8 +155,8 @@ def test_a_lost_lease_is_told(at: Setting) -> None:
 def test_a_lease_that_is_gone_is_lost(at: Setting) -> None:
     """should not go on where somebody has removed the object"""
     with pytest.raises(LeaseLostError), at.hold("mine", renew_every=0.001):  # noqa: PT012
-        with at.bucket.changed:
-            del at.bucket.objects[KEY]
+        with at.store.changed:
+            del at.store.objects[KEY]
         assert at.lost.wait(10)
     assert at.held_by is None
 
@@ -302,14 +181,14 @@ def test_a_renewal_whose_answer_was_lost_is_none(at: Setting, raises: bool) -> N
     """should find out that it was written, and go on"""
 
     def lose(etag: str | None) -> str | None:
-        at.bucket.after = lambda etag: etag
+        at.store.after = lambda etag: etag
         if raises:
             raise TransientError("the answer was lost")
         return None
 
     with at.hold("mine", renew_every=0.001):
-        at.bucket.after = lose
-        at.bucket.until_writes(5)
+        at.store.after = lose
+        at.store.until_writes(5)
         assert at.held_by == "mine"
     assert not at.lost.is_set()
     assert at.held_by is None
@@ -318,12 +197,12 @@ def test_a_renewal_whose_answer_was_lost_is_none(at: Setting, raises: bool) -> N
 def test_a_store_that_is_away_is_waited_for(at: Setting) -> None:
     """should keep the lease while nobody can take it over yet"""
     with at.hold("mine", renew_every=0.001):
-        at.bucket.before = refused
+        at.store.before = refused
         at.clock.now += LEASE_SECONDS - 1
-        at.bucket.until_writes(3)
+        at.store.until_writes(3)
         assert not at.lost.is_set()
-        at.bucket.before = lambda: None
-        at.bucket.until_writes(2)
+        at.store.before = lambda: None
+        at.store.until_writes(2)
     assert not at.lost.is_set()
     assert at.held_by is None
 
@@ -334,18 +213,18 @@ def test_a_beaten_renewal_that_cannot_be_looked_into_is_waited_for(
     """should take a failed read for what it is, not for somebody else's lease"""
     reads: list[str] = []
 
-    def away(bucket: str, key: str) -> None:
+    def away(key: str) -> None:
         reads.append(key)
         monkeypatch.undo()
         refused()
 
     def lose(etag: str | None) -> None:
-        at.bucket.after = lambda etag: etag
+        at.store.after = lambda etag: etag
 
     with at.hold("mine", renew_every=0.001):
-        monkeypatch.setattr(at.bucket, "read_object", away)
-        at.bucket.after = lose
-        at.bucket.until_writes(5)
+        monkeypatch.setattr(at.store, "read", away)
+        at.store.after = lose
+        at.store.until_writes(5)
     assert reads
     assert not at.lost.is_set()
 
@@ -354,7 +233,7 @@ def test_a_store_that_stays_away_ends_the_work(at: Setting) -> None:
     """should be gone before others take over, not after"""
     every = 0.02
     with pytest.raises(LeaseLostError), at.hold("mine", renew_every=every):  # noqa: PT012
-        at.bucket.before = refused
+        at.store.before = refused
         at.clock.now += LEASE_SECONDS - every / 2
         assert at.lost.wait(10)
 
@@ -365,13 +244,13 @@ def test_a_slow_renewal_counts_from_its_beginning(at: Setting) -> None:
 
     def took_long(etag: str | None) -> str | None:
         at.clock.now += LEASE_SECONDS - 10
-        at.bucket.after = lambda etag: etag
-        at.bucket.before = refused
+        at.store.after = lambda etag: etag
+        at.store.before = refused
         slow.set()
         return etag
 
     with pytest.raises(LeaseLostError), at.hold("mine", renew_every=0.001):  # noqa: PT012
-        at.bucket.after = took_long
+        at.store.after = took_long
         assert slow.wait(10)
         at.clock.now += 10
         assert at.lost.wait(10)
@@ -394,7 +273,7 @@ def test_only_an_own_lease_is_given_back(at: Setting) -> None:
 def test_a_lease_that_cannot_be_given_back_fails_nothing(at: Setting) -> None:
     """should tell it and go on: the lease ends by itself"""
     with at.hold("mine"):
-        at.bucket.before = refused
+        at.store.before = refused
     assert any("could not be given back" in line for line in at.said)
 
 
@@ -413,7 +292,7 @@ def test_the_same_run_may_take_it_again(at: Setting) -> None:
 )
 def test_garbage_is_free(at: Setting, garbage: bytes) -> None:
     """should not be kept from a lab for ever by an object that nobody wrote"""
-    at.bucket.objects[KEY] = garbage
+    at.store.objects[KEY] = garbage
     assert at.held_by is None
     with at.hold("mine"):
         assert at.held_by == "mine"
@@ -422,7 +301,7 @@ def test_garbage_is_free(at: Setting, garbage: bytes) -> None:
 def test_a_later_versions_holder_is_understood(at: Setting) -> None:
     """should not take a lab that is held for free because of a field it does not know"""
     known = at.holder("other").model_dump_json()[:-1]
-    at.bucket.objects[KEY] = f'{{"holder": {known}, "more": 1}}, "version": 2}}'.encode()
+    at.store.objects[KEY] = f'{{"holder": {known}, "more": 1}}, "version": 2}}'.encode()
     assert at.held_by == "other"
 
 
@@ -439,8 +318,8 @@ def test_never_two_at_once(at: Setting) -> None:
     failed: list[BaseException] = []
 
     def pause(_: float) -> None:
-        with at.bucket.changed:
-            at.bucket.changed.wait(0.02)
+        with at.store.changed:
+            at.store.changed.wait(0.02)
 
     def work(number: int) -> None:
         try:
@@ -450,7 +329,7 @@ def test_never_two_at_once(at: Setting) -> None:
                     inside.append(run)
                     most.append(len(inside))
                     assert at.held_by == run
-                    at.bucket.until_writes(2)
+                    at.store.until_writes(2)
                     most.append(len(inside))
                     inside.remove(run)
         except BaseException as error:

@@ -44,20 +44,20 @@ class Registry:
         self.base = base
         self.blobs: dict[str, bytes] = {}
         self.given: list[str] = []
-        self.manifest: dict[str, Any] = {"layers": []}
+        self.held: dict[str, Any] = {"layers": []}
 
     def hold(self, config: object, *layers: bytes) -> None:
         content = json.dumps(config).encode()
         self.blobs = {digest_of(blob): blob for blob in (content, *layers)}
-        self.manifest = {
+        self.held = {
             "config": {"digest": digest_of(content)},
             "layers": [{"digest": digest_of(one), "size": len(one)} for one in layers],
         }
 
-    def image_manifest(self, _: str, __: str) -> dict[str, Any]:
-        return self.manifest
+    def manifest(self, _: str) -> dict[str, Any]:
+        return self.held
 
-    def blob_url(self, _: str, digest: str) -> str:
+    def blob_url(self, digest: str) -> str:
         return f"{self.base}/{digest}?signature=of-a-right"
 
 
@@ -85,8 +85,8 @@ def registry() -> Iterator[Registry]:
 
 
 def look(registry: Registry, memory: Path) -> Any:
-    cloud: Any = registry
-    return search_image(cloud, "gateway-lab", "sha256:x", KNOWN, memory)
+    held: Any = registry
+    return search_image(held, "sha256:x", KNOWN, memory)
 
 
 def test_a_clean_image_is_told_with_what_was_looked_at(registry: Registry, tmp_path: Path) -> None:
@@ -195,24 +195,26 @@ def test_a_refusal_shows_no_address(registry: Registry, tmp_path: Path) -> None:
 
 
 class Bucket:
-    """The versions of a state, newest first; ``None`` is one that is gone meanwhile."""
+    """The versions of a state, newest first; an empty one is gone meanwhile."""
+
+    name = "bucket"
 
     def __init__(self, *versions: bytes) -> None:
         self.versions = versions
 
-    def read_object(self, _: str, __: str) -> tuple[bytes, str] | None:
+    def read(self, _: str) -> tuple[bytes, str] | None:
         return (self.versions[0], "etag") if self.versions else None
 
-    def object_versions(self, _: str, __: str) -> list[str]:
+    def earlier_versions(self, _: str) -> list[str]:
         return [str(n) for n in range(1, len(self.versions))]
 
-    def read_version(self, _: str, __: str, version: str) -> bytes:
+    def read_version(self, _: str, version: str) -> bytes:
         return self.versions[int(version)]
 
 
 def state(*versions: bytes) -> Any:
-    cloud: Any = Bucket(*versions)
-    return search_state(cloud, "bucket", "labs/demo/terraform.tfstate", KNOWN)
+    bucket: Any = Bucket(*versions)
+    return search_state(bucket, "labs/demo/terraform.tfstate", KNOWN)
 
 
 def test_a_clean_state_is_told_with_its_versions(monkeypatch: pytest.MonkeyPatch) -> None:
