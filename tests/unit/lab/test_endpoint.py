@@ -14,7 +14,7 @@ from rich.console import Console
 from lab import names
 from lab.endpoint import Endpoint, call_with_curl, call_with_python
 from lab.settings import ROOT
-from tests.unit.adapters.gateway.test_client import KEY, Gateway, serving
+from tests.unit.adapters.gateway.fake_gateway import KEY, Gateway, serving
 from tests.unit.adapters.gateway.tls import LAB, certificate
 from tests.unit.tasks.test_publish import report
 from workstation.view import show_report
