@@ -61,47 +61,49 @@ def wrapped(data: bytes, columns: int) -> bytes:
     return b"\n".join(letters[i : i + columns] for i in range(0, len(letters), columns))
 
 
-@pytest.mark.parametrize(
-    "told",
-    [
-        KEY,
-        f'{{"env": [{{"name": "K", "value": "{KEY}"}}]}}',
-        f"Authorization: Bearer {KEY}",
-        quote(f"?key={KEY}"),
-        json.dumps(json.dumps({"key": KEY})),
-        base64.b64encode(KEY.encode()).decode(),
-        base64.b64encode(f"AWS:{KEY}".encode()).decode(),
-        base64.b64encode(f"user:{KEY}:more".encode()).decode(),
-        base64.urlsafe_b64encode(f"xy{KEY}z".encode()).decode(),
-        wrapped(f"some words before {KEY}".encode(), 20).decode(),
-        KEY.encode().hex(),
-        KEY.encode().hex().upper(),
-        f"{KEY[:20]}\n{KEY[20:]}",
-    ],
-)
-def test_a_key_is_found_in_each_form(told: str) -> None:
+#: Ids are names, not values: they must show no secret, and be the same in every process.
+KEY_FORMS: dict[str, str] = {
+    "plain": KEY,
+    "a task definition": f'{{"env": [{{"name": "K", "value": "{KEY}"}}]}}',
+    "a header": f"Authorization: Bearer {KEY}",
+    "quoted for a URL": quote(f"?key={KEY}"),
+    "JSON in JSON": json.dumps(json.dumps({"key": KEY})),
+    "base64": base64.b64encode(KEY.encode()).decode(),
+    "base64 of a login": base64.b64encode(f"AWS:{KEY}".encode()).decode(),
+    "base64, text on both sides": base64.b64encode(f"user:{KEY}:more".encode()).decode(),
+    "base64 for URLs": base64.urlsafe_b64encode(f"xy{KEY}z".encode()).decode(),
+    "base64 in short lines": wrapped(f"some words before {KEY}".encode(), 20).decode(),
+    "hex": KEY.encode().hex(),
+    "hex in capitals": KEY.encode().hex().upper(),
+    "broken in lines": f"{KEY[:20]}\n{KEY[20:]}",
+}
+
+
+@pytest.mark.parametrize("form", KEY_FORMS)
+def test_a_key_is_found_in_each_form(form: str) -> None:
     """should find it as text, quoted, encoded at any place of a longer text, or broken in lines"""
-    assert names(CANARY.in_text("here", told)) == {"key"}
-    assert names(CANARY.in_text("here", "x" * 5000 + told + "y" * 5000)) == {"key"}
+    text = KEY_FORMS[form]
+    assert names(CANARY.in_text("here", text)) == {"key"}
+    assert names(CANARY.in_text("here", "x" * 5000 + text + "y" * 5000)) == {"key"}
 
 
-@pytest.mark.parametrize(
-    "told",
-    [
-        MADE.pem,
-        BODY,
-        json.dumps({"pem": MADE.pem}),
-        json.dumps(json.dumps({"pem": MADE.pem})),
-        quote(BLOCK, safe=""),
-        BLOCK.splitlines()[1],
-        BLOCK.splitlines()[2],
-        base64.b64encode(MADE.pem.encode()).decode(),
-        wrapped(b"TLS=" + MADE.pem.encode(), 76).decode(),
-    ],
-)
-def test_a_private_key_is_found_in_each_form(told: str) -> None:
+PRIVATE_KEY_FORMS: dict[str, str] = {
+    "PEM": MADE.pem,
+    "without lines": BODY,
+    "JSON": json.dumps({"pem": MADE.pem}),
+    "JSON in JSON": json.dumps(json.dumps({"pem": MADE.pem})),
+    "quoted for a URL": quote(BLOCK, safe=""),
+    "its first line": BLOCK.splitlines()[1],
+    "its second line": BLOCK.splitlines()[2],
+    "base64": base64.b64encode(MADE.pem.encode()).decode(),
+    "base64 in lines": wrapped(b"TLS=" + MADE.pem.encode(), 76).decode(),
+}
+
+
+@pytest.mark.parametrize("form", PRIVATE_KEY_FORMS)
+def test_a_private_key_is_found_in_each_form(form: str) -> None:
     """should find the PEM whole, in lines, without them, quoted and encoded"""
-    assert names(CANARY.in_text("here", told)) == {"private key"}
+    assert names(CANARY.in_text("here", PRIVATE_KEY_FORMS[form])) == {"private key"}
 
 
 @pytest.mark.parametrize(
