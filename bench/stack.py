@@ -83,12 +83,12 @@ class Stack:
 
     def up_at_once(self, labs: list[str], **spec: Any) -> tuple[float, list[FlowRun]]:
         """Ask for all of ``labs`` at one moment; the seconds until the last is up."""
-        parameters = [{"spec": {"lab": lab, "ttl": "2h", **spec}} for lab in labs]
+        parameters = [{"lab": lab, "ttl": "2h", **spec} for lab in labs]
         return self._run("lab-up/local", parameters, labs)
 
     def rebuild(self, lab: str, **spec: Any) -> FlowRun:
         """Destroy the lab and bring it up again, through Prefect."""
-        parameters = [{"spec": {"lab": lab, "ttl": "2h", **spec}}]
+        parameters = [{"lab": lab, "ttl": "2h", **spec}]
         return self._run("lab-rebuild/local", parameters, [lab])[1][0]
 
     def down(self, lab: str) -> FlowRun:

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
 def bring_up(spec: LabSpec, target: str, console: Console) -> int:
     """Set up, run ``lab-up/<target>`` and show it; the exit code."""
     set_up(target, lambda text: console.print(f"[dim]·[/] {escape(text)}", soft_wrap=True))
-    parameters = {"spec": spec.model_dump(mode="json", exclude_none=True)}
+    parameters = spec.model_dump(mode="json", exclude_none=True)
     deployment = f"lab-up/{target}"
     with prefect_api.Api() as api:
         run_id = api.start_run(deployment, parameters, [f"lab:{spec.lab}"])
