@@ -1,6 +1,6 @@
 """Times the validation of models as ``lab-up`` does it. Run as a process, in Prefect's environment.
 
-Usage: python -m bench.validation_run ENDPOINT SECRET ALIAS...
+Usage: python -m bench.validation_run LAB ENDPOINT ALIAS...
 
 ENDPOINT is the JSON of a :class:`lab.endpoint.Endpoint`.
 """
@@ -19,20 +19,20 @@ from lab.endpoint import Endpoint
 from lab.models.catalog import ModelProbe
 from lab.models.render import ValidationCase
 from lab.report.model import Verdict
-from lab.settings import read_settings
 from tasks.futures import gather
+from tasks.site import open_site
 from tasks.validate import validate_model
 
 
 @flow(name="bench-validation", task_runner=lab_up.task_runner, persist_result=False)
-def validate(endpoint: Endpoint, secret: str, aliases: list[str]) -> float:
+def validate(lab: str, endpoint: Endpoint, aliases: list[str]) -> float:
     """The seconds until every model has answered. Raises ValueError if one did not."""
-    settings = read_settings()
     cases = [ValidationCase(alias=a, model_id=a, probe=ModelProbe()) for a in aliases]
-    began = time.monotonic()
-    results = validate_model.map(unmapped(settings), unmapped(endpoint), unmapped(secret), cases)
-    said = gather(*results)
-    seconds = time.monotonic() - began
+    with open_site() as site:
+        began = time.monotonic()
+        results = validate_model.map(unmapped(lab), unmapped(site), unmapped(endpoint), cases)
+        said = gather(*results)
+        seconds = time.monotonic() - began
     bad = [f"{r.alias}: {r.error}" for r in said if r.verdict is not Verdict.OK]
     if bad:
         raise ValueError("; ".join(bad))
@@ -40,5 +40,5 @@ def validate(endpoint: Endpoint, secret: str, aliases: list[str]) -> float:
 
 
 if __name__ == "__main__":
-    took = validate(Endpoint.model_validate_json(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    took = validate(sys.argv[1], Endpoint.model_validate_json(sys.argv[2]), sys.argv[3:])
     sys.stdout.write(f"\n{json.dumps({'seconds': took})}\n")

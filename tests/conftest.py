@@ -44,9 +44,9 @@ def stack() -> Iterator[Stack]:
     set_up("local", log)
     with environment_of("local", LOCAL_CREDENTIALS):
         stack = Stack()
-        known = set(stack.cloud().list_labs(stack.bucket))
+        known = set(stack.bucket.list_labs())
         yield stack
-        for lab in sorted(stack.made & set(stack.cloud().list_labs(stack.bucket)) - known):
+        for lab in sorted(stack.made & set(stack.bucket.list_labs()) - known):
             stack.down(lab)
         assert stack.unexpected() == []
     if not ran_before:

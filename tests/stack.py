@@ -20,7 +20,11 @@ import boto3
 import docker
 from botocore.exceptions import ClientError
 
+from adapters.aws.bucket import StateBucket
 from adapters.aws.denial import find_denial
+from adapters.aws.registry import Registry
+from adapters.aws.secrets import Secrets
+from adapters.aws.service import LabService
 from adapters.aws.session import Cloud
 from adapters.image.base_image import ensure_base_image
 from lab import names
@@ -31,7 +35,7 @@ from lab.report.model import LabReport, read_report
 from lab.settings import ROOT, Settings
 from tests.trail import of_deployer, read_trail, step_of
 from workstation import localcloud, prefect_api
-from workstation.deployer import ensure_deployer, local_policies, root_session
+from workstation.deployer import ACCOUNT, ensure_deployer, local_policies, root_session
 from workstation.policy import BOUNDARY, read_calls, read_rights
 from workstation.targets import lab_home
 
@@ -54,8 +58,15 @@ class Stack:
         self._expected: set[str] = set()
 
     @property
-    def bucket(self) -> str:
-        return names.state_bucket("000000000000", localcloud.REGION)
+    def bucket(self) -> StateBucket:
+        return StateBucket(self.cloud(), names.state_bucket(ACCOUNT, localcloud.REGION))
+
+    @property
+    def secrets(self) -> Secrets:
+        return Secrets(self.cloud())
+
+    def service(self, lab: str) -> LabService:
+        return LabService(self.cloud(), lab)
 
     def prefect(self, *arguments: str, deadline: float = 420) -> Ended:
         """Run the real ``prefect`` command in the project's folder."""
@@ -81,10 +92,7 @@ class Stack:
     def up(self, lab: str, **spec: Any) -> Ended:
         """``prefect deployment run 'lab-up/local'``, watched to its end."""
         self.made.add(lab)
-        spec = {"lab": lab, "ttl": "30m", **spec}
-        return self.prefect(
-            "deployment", "run", "lab-up/local", "--params", json.dumps({"spec": spec}), "--watch"
-        )
+        return self.run("lab-up/local", **{"lab": lab, "ttl": "30m", **spec})
 
     def down(self, lab: str) -> Ended:
         """``prefect deployment run 'lab-down/local'``, watched to its end."""
@@ -109,7 +117,8 @@ class Stack:
     @contextmanager
     def state_locked(self, lab: str) -> Iterator[None]:
         """Within this block a Terraform of another machine holds the lock of the lab's state."""
-        self.cloud().ensure_state_bucket(self.bucket)
+        bucket = self.bucket
+        bucket.ensure()
         key = names.lab_state_key(lab)
         lock = {
             "ID": str(uuid.uuid4()),
@@ -117,9 +126,9 @@ class Stack:
             "Who": "somebody@elsewhere",
             "Version": "1.11.0",
             "Created": datetime.now(UTC).isoformat(),
-            "Path": f"{self.bucket}/{key}",
+            "Path": f"{bucket.name}/{key}",
         }
-        s3, place = self.session().client("s3"), {"Bucket": self.bucket, "Key": f"{key}.tflock"}
+        s3, place = self.session().client("s3"), {"Bucket": bucket.name, "Key": f"{key}.tflock"}
         s3.put_object(**place, Body=json.dumps(lock).encode(), IfNoneMatch="*")
         try:
             yield
@@ -201,7 +210,7 @@ class Stack:
         dockerfile = f"FROM {base.reference}\nENTRYPOINT {json.dumps(['python3', '-c', words])}\n"
         reference = f"{localcloud.REGISTRY_HOST}/{names.repository_name()}:{tag}"
         client.images.build(fileobj=io.BytesIO(dockerfile.encode()), tag=reference, pull=False)
-        login = self.cloud().registry_login()
+        login = Registry(self.cloud(), names.repository_name()).login()
         pushed = client.api.push(
             reference, auth_config={"username": login.username, "password": login.password}
         )
@@ -218,6 +227,5 @@ class Stack:
 
     def task_arn(self, lab: str) -> str | None:
         """The task that serves ``lab`` now."""
-        name = names.resource_name(lab)
-        task = self.cloud().running_task(name, name)
+        task = self.service(lab).running_task()
         return task.arn if task else None

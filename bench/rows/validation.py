@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from bench.containers import LAB
 from bench.context import Bench
 from bench.harness import Aim, Row, Series, single
 from bench.seed_sequence import ask_in_turn
@@ -28,7 +27,8 @@ from lab.settings import ROOT
 from workstation.prefect import prefect_environment
 
 DELAY = 0.25
-SECRET = "gateway-lab-bench/key"  # noqa: S105  # pragma: allowlist secret: its name
+#: Has a key and a certificate, and nothing else.
+LAB = "bench-stand-in"
 NUMBERS = (4, 16, 64)
 #: The slowest model is asked for a whole and for a streamed answer.
 SLOWEST = 2 * 4 * DELAY
@@ -43,13 +43,13 @@ def _ours(number: int) -> Callable[[Bench], float]:
     def measure(bench: Bench) -> float:
         secretsmanager = bench.stack.cloud.client("secretsmanager")
         key = f"sk-{secrets.token_urlsafe(24)}"
-        secretsmanager.create_secret(Name=SECRET, SecretString=key)
+        secretsmanager.create_secret(Name=names.key_secret(LAB), SecretString=key)
         at = now()
         shown = make_certificate(names.tls_name(LAB), at, at + timedelta(hours=1))
         try:
             with stub(delay=DELAY, pem=shown.pem) as url:
                 where = Endpoint(url=url, tls_name=names.tls_name(LAB), ca=shown.trust.ca)
-                arguments = [where.model_dump_json(), SECRET, *models(number)]
+                arguments = [LAB, where.model_dump_json(), *models(number)]
                 done = subprocess.run(
                     [sys.executable, "-m", "bench.validation_run", *arguments],
                     cwd=ROOT,
@@ -60,7 +60,9 @@ def _ours(number: int) -> Callable[[Bench], float]:
                     check=False,
                 )
         finally:
-            secretsmanager.delete_secret(SecretId=SECRET, ForceDeleteWithoutRecovery=True)
+            secretsmanager.delete_secret(
+                SecretId=names.key_secret(LAB), ForceDeleteWithoutRecovery=True
+            )
         if done.returncode != 0:
             raise PermanentError(
                 f"the validation ended with {done.returncode}: {done.stderr[-2000:]}"

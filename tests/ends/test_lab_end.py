@@ -115,7 +115,7 @@ def test_extend_beyond_the_cap_is_refused_and_moves_nothing(live: Stack) -> None
     """should name the latest end allowed, counted from the lab's creation."""
     key = names.lab_record_key(LAB)
     old = {**record(live, LAB), "created_at": "2020-01-01T00:00:00Z"}
-    live.cloud().put_record(live.bucket, key, old)
+    live.bucket.write_json(key, old)
     before = ends(LAB)
     ended = extend(live, LAB, "3h")
     assert ended.code != 0
@@ -123,7 +123,7 @@ def test_extend_beyond_the_cap_is_refused_and_moves_nothing(live: Stack) -> None
     assert record(live, LAB) == old
     assert ends(LAB) == before
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    live.cloud().put_record(live.bucket, key, {**old, "created_at": now})
+    live.bucket.write_json(key, {**old, "created_at": now})
 
 
 def test_a_replaced_spot_task_has_a_new_endpoint(live: Stack) -> None:
@@ -233,7 +233,7 @@ def test_a_crashed_up_is_destroyed_where_that_was_asked_for(stack: Stack) -> Non
     stack.made.add(lab)
     spec = {"lab": lab, "ttl": "30m", "models": ["bedrock-titan"], "on_failure": "destroy"}
     with prefect_api.Api() as api:
-        run = api.start_run("lab-up/local", {"spec": spec}, [])
+        run = api.start_run("lab-up/local", spec, [])
         wait_until(lambda: terraform_applies(lab), 120, "Terraform to work")
         os.kill(flow_process(run), signal.SIGKILL)
         wait_until(
@@ -249,7 +249,7 @@ def test_ten_ups_at_once_make_one_lab(stack: Stack) -> None:
     stack.made.add(lab)
     spec = {"lab": lab, "ttl": "30m", "models": ["bedrock-titan"]}
     with prefect_api.Api() as api:
-        runs = [api.start_run("lab-up/local", {"spec": spec}, []) for _ in range(10)]
+        runs = [api.start_run("lab-up/local", spec, []) for _ in range(10)]
         final = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
         wait_until(
             lambda: all(api.run(run)["state_type"] in final for run in runs), 420, "all ten runs"
@@ -289,7 +289,7 @@ def test_the_nightly_lab_is_there_in_the_morning(stack: Stack) -> None:
 
 
 def record(stack: Stack, lab: str) -> dict[str, Any]:
-    found = stack.cloud().get_record(stack.bucket, names.lab_record_key(lab))
+    found = stack.bucket.read_json(names.lab_record_key(lab))
     assert found is not None
     return found
 
@@ -333,12 +333,11 @@ def stop_time(stack: Stack, lab: str) -> datetime:
 
 
 def gone(stack: Stack, lab: str) -> bool:
-    return lab not in stack.cloud().list_labs(stack.bucket)
+    return lab not in stack.bucket.list_labs()
 
 
 def desired(stack: Stack, lab: str) -> int:
-    name = names.resource_name(lab)
-    service = stack.cloud().service(name, name)
+    service = stack.service(lab).describe()
     assert service is not None
     return service["desiredCount"]
 

@@ -103,14 +103,14 @@ def test_a_down_without_the_right_names_it(stack: Stack) -> None:
         assert stack.down(LAB).code != 0
     assert "ecs:DeleteCluster on arn:aws:ecs" in _newest("lab-down")["state"]["message"]
     assert _tries("lab-down", "destroy") == 1
-    assert LAB in stack.cloud().list_labs(stack.bucket)
+    assert LAB in stack.bucket.list_labs()
 
 
 def test_with_the_rights_back_the_down_ends(stack: Stack) -> None:
     """should leave nothing: a refusal breaks nothing that a later run could not mend."""
     ended = stack.down(LAB)
     assert ended.code == 0, ended.said
-    assert LAB not in stack.cloud().list_labs(stack.bucket)
+    assert LAB not in stack.bucket.list_labs()
 
 
 def _newest(flow: str) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def test_every_model_answers_chat_and_stream(live: Stack) -> None:
         assert model.prompt_tokens
         assert model.completion_tokens
     assert report.endpoint
-    assert "@sha256:" in (report.image or "")
+    assert "@sha256:" in str(report.image or "")
     assert [s.name for s in report.stages if s.failed] == []
 
 
@@ -106,7 +106,7 @@ def test_without_the_key_every_route_answers_401(live: Stack) -> None:
             answer = _get(live, path, key)
             assert answer.status_code == 401, path
             assert answer.json()["error"]["code"] == "invalid_api_key"
-    key = live.cloud().gateway_key(names.key_secret(LAB))
+    key = live.secrets.require(names.key_secret(LAB))
     assert _get(live, "/v1/models", key).status_code == 200
     assert {_get(live, path, key).status_code for path in ("/", "/ui", "/docs")} == {404}
 
@@ -136,7 +136,7 @@ def test_the_container_is_held_to_its_bounds(live: Stack) -> None:
 def test_the_end_is_scheduled_and_recorded(live: Stack) -> None:
     """should have one lab-down run at the end, and a record of the end in the cloud."""
     report = live.report(LAB)
-    record = live.cloud().get_record(live.bucket, names.lab_record_key(LAB))
+    record = live.bucket.read_json(names.lab_record_key(LAB))
     assert record is not None
     assert record["expires_at"] == report.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ")
     ends = _scheduled_ends(LAB)
@@ -145,12 +145,12 @@ def test_the_end_is_scheduled_and_recorded(live: Stack) -> None:
 
 def test_the_key_is_in_no_state(live: Stack) -> None:
     """should keep the gateway's key out of every object of the state bucket."""
-    key = live.cloud().gateway_key(names.key_secret(LAB)).encode()
+    key = live.secrets.require(names.key_secret(LAB)).encode()
     s3 = live.session().client("s3")
-    objects = s3.list_objects_v2(Bucket=live.bucket)["Contents"]
+    objects = s3.list_objects_v2(Bucket=live.bucket.name)["Contents"]
     assert any(o["Key"] == names.lab_state_key(LAB) for o in objects)
     for found in objects:
-        assert key not in s3.get_object(Bucket=live.bucket, Key=found["Key"])["Body"].read()
+        assert key not in s3.get_object(Bucket=live.bucket.name, Key=found["Key"])["Body"].read()
 
 
 def test_everything_carries_the_labs_tag(live: Stack) -> None:
@@ -293,42 +293,42 @@ def test_a_model_that_fails_is_a_verdict(live: Stack) -> None:
 
 def test_a_host_is_let_in_and_shut_out_without_another_task(live: Stack) -> None:
     """should change the firewall and the record alone, as often as it is asked for."""
-    task, own = live.task_arn(LAB), live.cloud().allowed_cidrs(LAB)
+    task, own = live.task_arn(LAB), live.service(LAB).allowed_cidrs()
     for _ in range(2):
         ended = _change(live, "lab-allow", add=["8.8.4.4"])
         assert ended.code == 0, ended.said
-        assert live.cloud().allowed_cidrs(LAB) == _recorded(live)["cidrs"] == [*own, "8.8.4.4/32"]
+        assert live.service(LAB).allowed_cidrs() == _recorded(live)["cidrs"] == [*own, "8.8.4.4/32"]
     ended = _change(live, "lab-allow", remove=["8.8.4.4"])
     assert ended.code == 0, ended.said
-    assert live.cloud().allowed_cidrs(LAB) == _recorded(live)["cidrs"] == own
+    assert live.service(LAB).allowed_cidrs() == _recorded(live)["cidrs"] == own
     nobody = _change(live, "lab-allow", remove=own)
     assert nobody.code != 0
-    assert live.cloud().allowed_cidrs(LAB) == _recorded(live)["cidrs"] == own
+    assert live.service(LAB).allowed_cidrs() == _recorded(live)["cidrs"] == own
     assert live.task_arn(LAB) == task
 
 
 def test_the_firewall_follows_the_deployer_where_that_is_wished(live: Stack) -> None:
     """should move the deployer's own rule, tell of it, and leave the hosts that somebody gave."""
-    task, (own,) = live.task_arn(LAB), live.cloud().allowed_cidrs(LAB)
+    task, (own,) = live.task_arn(LAB), live.service(LAB).allowed_cidrs()
     assert _change(live, "lab-allow", add=["8.8.4.4"]).code == 0
     _watch_from(live, "198.51.100.7", follow=False)
-    assert live.cloud().allowed_cidrs(LAB) == sorted([own, "8.8.4.4/32"])
+    assert live.service(LAB).allowed_cidrs() == sorted([own, "8.8.4.4/32"])
     _watch_from(live, "198.51.100.7", follow=True)
-    assert live.cloud().allowed_cidrs(LAB) == ["198.51.100.7/32", "8.8.4.4/32"]
+    assert live.service(LAB).allowed_cidrs() == ["198.51.100.7/32", "8.8.4.4/32"]
     assert _recorded(live)["deployer"] == "198.51.100.7/32"
     # The scheduled watch, which does not follow, may have published meanwhile.
     told = _artifacts(names.artifact_key(LAB, "endpoint"))
     assert any(f"at {own} before" in artifact["data"] for artifact in told)
     _watch_from(live, own.removesuffix("/32"), follow=True)
     assert _change(live, "lab-allow", remove=["8.8.4.4"]).code == 0
-    assert live.cloud().allowed_cidrs(LAB) == [own]
+    assert live.service(LAB).allowed_cidrs() == [own]
     assert live.task_arn(LAB) == task
 
 
 def test_another_key_replaces_the_old_one_under_a_lab_that_answers(live: Stack) -> None:
     """should serve with the old key until the new task runs, then refuse it, and tell neither."""
     secret, name = names.key_secret(LAB), names.resource_name(LAB)
-    old, before = live.cloud().gateway_key(secret), live.cloud().running_task(name, name)
+    old, before = live.secrets.require(secret), live.service(LAB).running_task()
     assert before is not None
     serving = _endpoint(live)
     answers: list[tuple[float, int]] = []
@@ -348,7 +348,7 @@ def test_another_key_replaces_the_old_one_under_a_lab_that_answers(live: Stack) 
         asking.join()
     assert ended.code == 0, ended.said
 
-    new, after = live.cloud().gateway_key(secret), live.cloud().running_task(name, name)
+    new, after = live.secrets.require(secret), live.service(LAB).running_task()
     assert after is not None
     assert (new, after.arn) != (old, before.arn)
     assert _status(_endpoint(live), new) == 200
@@ -361,8 +361,8 @@ def test_another_key_replaces_the_old_one_under_a_lab_that_answers(live: Stack) 
     history = [lab_home() / "prefect" / f"prefect.db{part}" for part in ("", "-wal")]
     told = b"".join(path.read_bytes() for path in history if path.exists()) + ended.said.encode()
     s3 = live.session().client("s3")
-    for found in s3.list_objects_v2(Bucket=live.bucket)["Contents"]:
-        told += s3.get_object(Bucket=live.bucket, Key=found["Key"])["Body"].read()
+    for found in s3.list_objects_v2(Bucket=live.bucket.name)["Contents"]:
+        told += s3.get_object(Bucket=live.bucket.name, Key=found["Key"])["Body"].read()
     assert told
     assert old.encode() not in told
     assert new.encode() not in told
@@ -370,12 +370,12 @@ def test_another_key_replaces_the_old_one_under_a_lab_that_answers(live: Stack) 
 
 def test_a_later_up_keeps_the_key_and_the_task(live: Stack) -> None:
     """should pass the number of the key on to Terraform, and replace nothing."""
-    key, task = live.cloud().gateway_key(names.key_secret(LAB)), live.task_arn(LAB)
+    key, task = live.secrets.require(names.key_secret(LAB)), live.task_arn(LAB)
     version = _recorded(live)["key_version"]
     assert version > 1
     ended = live.up(LAB, models=["bedrock-titan-lite"])
     assert ended.code == 0, ended.said
-    assert live.cloud().gateway_key(names.key_secret(LAB)) == key
+    assert live.secrets.require(names.key_secret(LAB)) == key
     assert live.task_arn(LAB) == task
     assert _recorded(live)["key_version"] == version
 
@@ -406,7 +406,7 @@ def test_an_interrupted_up_is_cancelled_and_can_be_run_again(stack: Stack) -> No
         o["Key"]
         for o in stack.session()
         .client("s3")
-        .list_objects_v2(Bucket=stack.bucket, Prefix=names.lab_prefix(lab))
+        .list_objects_v2(Bucket=stack.bucket.name, Prefix=names.lab_prefix(lab))
         .get("Contents", [])
     ]
     assert not [key for key in keys if key.endswith(".tflock")]
@@ -422,7 +422,7 @@ def test_down_leaves_nothing_and_may_be_repeated(live: Stack) -> None:
     assert ended.code == 0, ended.said
     _, left = Sweeper(live.cloud()).look(LAB)
     assert left == []
-    assert LAB not in live.cloud().list_labs(live.bucket)
+    assert LAB not in live.bucket.list_labs()
     assert _scheduled_ends(LAB) == []
     assert not (lab_home() / "labs" / LAB).exists()
     assert "nothing left" in _artifact(names.artifact_key(LAB, "teardown"))["data"]
@@ -432,7 +432,7 @@ def test_down_leaves_nothing_and_may_be_repeated(live: Stack) -> None:
 
 
 def _answers(live: Stack) -> bool:
-    key = live.cloud().gateway_key(names.key_secret(LAB))
+    key = live.secrets.require(names.key_secret(LAB))
     answer = open_client(_endpoint(live), key).chat.completions.create(
         model="bedrock-titan-lite", messages=[{"role": "user", "content": "Still there?"}]
     )
@@ -441,8 +441,7 @@ def _answers(live: Stack) -> bool:
 
 def _endpoint(live: Stack) -> Endpoint:
     """Where the lab answers now, and how it is known."""
-    name = names.resource_name(LAB)
-    task = live.cloud().running_task(name, name)
+    task = live.service(LAB).running_task()
     assert task is not None
     trust = LabRecord.model_validate(_recorded(live)).trust
     assert trust is not None
@@ -494,7 +493,7 @@ def _misses() -> list[str]:
 
 
 def _recorded(stack: Stack) -> dict[str, Any]:
-    found = stack.cloud().get_record(stack.bucket, names.lab_record_key(LAB))
+    found = stack.bucket.read_json(names.lab_record_key(LAB))
     assert found is not None
     return found
 

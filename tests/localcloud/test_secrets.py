@@ -74,20 +74,17 @@ class Lived:
         return ended.code, ended.said
 
     def key(self) -> str:
-        key: str = self.stack.cloud().gateway_key(names.key_secret(LAB))
+        key: str = self.stack.secrets.require(names.key_secret(LAB))
         return key
 
     def endpoint(self) -> Endpoint:
-        name = names.resource_name(LAB)
-        task = self.stack.cloud().running_task(name, name)
+        task = self.stack.service(LAB).running_task()
         record = self.record()
         assert task is not None
         return Endpoint.of(LAB, task.address, record["trust"]["ca"])
 
     def record(self) -> dict[str, Any]:
-        found: dict[str, Any] | None = self.stack.cloud().get_record(
-            self.stack.bucket, names.lab_record_key(LAB)
-        )
+        found = self.stack.bucket.read_json(names.lab_record_key(LAB))
         assert found is not None
         return found
 
@@ -110,16 +107,13 @@ def lived(stack: Stack) -> Lived:
         assert rotated.code == 0, rotated.said
         watched = stack.guard("lab-watch/local")
     listed = stack.command([sys.executable, "-m", "workstation", "labs"])
-    cloud = stack.cloud()
-    before, pem = (
-        cloud.key_before(names.key_secret(LAB)),
-        cloud.find_secret(names.tls_secret(LAB)),
-    )
+    secrets, key = stack.secrets, names.key_secret(LAB)
+    before, pem = secrets.read(key, "AWSPREVIOUS"), secrets.read(names.tls_secret(LAB))
     assert before
     assert pem
     canary = Canary(
         [
-            text_secret(KEY, cloud.gateway_key(names.key_secret(LAB))),
+            text_secret(KEY, secrets.require(key)),
             text_secret(KEY_BEFORE, before),
             private_key(PEM, pem),
         ]
@@ -178,7 +172,7 @@ def test_prefect_holds_no_secret(lived: Lived) -> None:
 
 def test_no_state_has_a_secret(lived: Lived) -> None:
     """should be in no version of any object of the state bucket since the lab began."""
-    s3, bucket = lived.stack.session().client("s3"), lived.stack.bucket
+    s3, bucket = lived.stack.session().client("s3"), lived.stack.bucket.name
     searched: dict[str, int] = {}
     for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
         for version in page.get("Versions", []):
@@ -243,13 +237,13 @@ def test_no_layer_of_the_image_has_a_secret(lived: Lived) -> None:
         saved.seek(0)
         nowhere(lived.canary.in_file("the image's layers", saved))
 
-    reference = lived.stack.report(LAB).image or ""
-    digest = reference.rpartition("@")[2]
+    pushed = lived.stack.report(LAB).image
+    assert pushed is not None
     (held,) = (
         lived.stack.session()
         .client("ecr")
         .batch_get_image(
-            repositoryName=names.repository_name(), imageIds=[{"imageDigest": digest}]
+            repositoryName=names.repository_name(), imageIds=[{"imageDigest": pushed.digest}]
         )["images"]
     )
     nowhere(lived.canary.in_json("the registry's manifest", held["imageManifest"]))

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from adapters.aws.end import LabEnd
 from adapters.aws.sweep import Sweeper
 from lab import names
 from tests.stack import Stack
@@ -29,7 +30,7 @@ RECORD = bool(os.environ.get("RECORD"))
 @pytest.fixture(scope="module")
 def alone(stack: Stack) -> Iterator[Stack]:
     """The stack with nothing in it: no lab, no images, no state bucket."""
-    if stack.cloud().list_labs(stack.bucket):
+    if stack.bucket.list_labs():
         pytest.fail("there are labs: run `make down`, then this again")
     with stack.everything_allowed() if RECORD else nullcontext():
         assert stack.run("lab-down/local", lab=LAB, purge=True).code == 0
@@ -79,7 +80,7 @@ def test_an_up_takes_a_deleted_secret_back(alone: Stack) -> None:
     secrets.delete_secret(SecretId=secret)
     ended = alone.up(LAB, models=["bedrock-titan"])
     assert ended.code == 0, ended.said
-    assert alone.cloud().gateway_key(secret)
+    assert alone.secrets.require(secret)
 
 
 def test_a_failed_up_reads_the_containers_words(alone: Stack) -> None:
@@ -97,15 +98,15 @@ def test_a_failed_up_reads_the_containers_words(alone: Stack) -> None:
 def test_a_lab_is_rebuilt(alone: Stack) -> None:
     """should destroy the lab and bring it up again."""
     spec = {"lab": LAB, "ttl": "30m", "models": ["bedrock-titan"]}
-    ended = alone.run("lab-rebuild/local", spec=spec)
+    ended = alone.run("lab-rebuild/local", **spec)
     assert ended.code == 0, ended.said
 
 
 def test_the_reaper_takes_a_lab_that_nothing_remembers(alone: Stack) -> None:
     """should remove all kinds of things without state or record."""
-    alone.cloud().delete_prefix(alone.bucket, names.lab_prefix(LAB))
+    alone.bucket.delete_prefix(names.lab_prefix(LAB))
     # Its cluster's tag would count: a lab that was made by hand has no other end.
-    alone.cloud().tag_end(LAB, datetime.now(UTC) - timedelta(minutes=1))
+    LabEnd(alone.cloud(), LAB).write_tag(datetime.now(UTC) - timedelta(minutes=1))
     ecs, name = alone.session().client("ecs"), names.resource_name(LAB)
     # No service stops what somebody has started by hand.
     [service] = ecs.describe_services(cluster=name, services=[name])["services"]
@@ -126,7 +127,7 @@ def test_a_purge_leaves_nothing(alone: Stack) -> None:
     """should bring a lab up once more, and then remove all that labs share."""
     assert alone.up(LAB, models=["bedrock-titan"]).code == 0
     assert alone.run("lab-down/local", lab=LAB, purge=True).code == 0
-    assert not alone.cloud().has_bucket(alone.bucket)
+    assert not alone.bucket.exists()
 
 
 def test_nothing_else_was_called(alone: Stack) -> None:

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+import boto3
 import pytest
 
+from adapters.aws.session import Cloud
 from adapters.terraform import cli_environment
 from lab.fargate import TASK_SIZES
 from lab.names import (
@@ -38,6 +40,7 @@ from lab.place import Place
 from lab.record import LabRecord
 from lab.settings import Settings
 from tasks import provision
+from tasks.site import Site
 
 TERRAFORM = Path(__file__).parents[2] / "terraform"
 ROOTS = ("foundation", "lab")
@@ -322,7 +325,7 @@ def test_plan_with_the_real_provider(
     ids=["firewall", "key"],
 )
 def test_what_changes_on_a_live_lab_needs_its_record_alone(
-    apply: Callable[[LabRecord, Settings, Place], None],
+    apply: Callable[[LabRecord, Site], None],
     made: set[str],
     lab_copy: Path,
     tmp_path: Path,
@@ -345,7 +348,9 @@ def test_what_changes_on_a_live_lab_needs_its_record_alone(
             asked.append((variables, only))
 
     monkeypatch.setattr(provision, "lab_root", lambda *_: Root())
-    apply(record, Settings(), Place(account="111122223333", region="eu-central-1"))
+    place = Place(account="111122223333", region="eu-central-1")
+    # A cloud that is only named: nothing of it is asked for.
+    apply(record, Site(Settings(), Cloud(boto3.Session(region_name=place.region)), place))
     ((narrow, only),) = asked
     # What the record says, and an image, an end and models that it does not say.
     whole = {

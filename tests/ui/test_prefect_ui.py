@@ -299,7 +299,7 @@ def state_of(run: str, task: str) -> str | None:
 
 
 def read_object(stack: Stack, key: str) -> bytes | None:
-    found = stack.cloud().read_object(stack.bucket, key)
+    found = stack.bucket.read(key)
     return found[0] if found else None
 
 
