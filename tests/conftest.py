@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from bench.containers import Gateway
     from tests.gateway import Inputs
+    from tests.lived import Lived
+    from tests.shared_lab import SharedLab
     from tests.stack import Stack
 
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 def stack() -> Iterator[Stack]:
     """Local cloud and Prefect; afterwards the tests' labs are gone, and set-up if it was ours.
 
-    Labs that the tests did not make are left alone: somebody else may be at work beside them.
+    Labs that the tests did not make are left alone: somebody else may be at work at the same time.
     Whatever the flows asked of the cloud meanwhile was allowed to the deployer, and is recorded.
     """
     from tests.stack import Stack
@@ -85,3 +87,19 @@ def running(engine: docker.DockerClient, image: str) -> Iterator[Gateway]:
     from tests import gateway
 
     yield from gateway.running(engine, image)
+
+
+@pytest.fixture(scope="session")
+def shared(stack: Stack) -> SharedLab:
+    """The lab that tests share; the first that needs it brings it up."""
+    from tests.shared_lab import SharedLab
+
+    return SharedLab(stack)
+
+
+@pytest.fixture(scope="session")
+def lived(shared: SharedLab) -> Lived:
+    """The shared lab with its second key, and its secrets to search for."""
+    from tests.lived import live_and_watch
+
+    return live_and_watch(shared)

@@ -28,7 +28,7 @@ from lab.models.render import litellm_config
 from lab.settings import Settings
 from workstation.engine import ensure_engine, stop_engine
 from workstation.localcloud import REGISTRY_HOST, connect
-from workstation.targets import lab_home
+from workstation.targets import state_home
 
 SIZE = Size(2, 2048)
 REPOSITORY = "gateway-lab-reproducible"
@@ -46,10 +46,10 @@ def engine() -> Iterator[docker.DockerClient]:
         ran_before = True
     except PermanentError:
         ran_before = False
-        ensure_engine(lab_home(), log)
+        ensure_engine(state_home(), log)
     yield connect()
     if not ran_before:
-        stop_engine(lab_home(), log)
+        stop_engine(state_home(), log)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def inputs(engine: docker.DockerClient) -> Inputs:
         architecture=architecture,
         config_text=config,
     )
-    wheels = fetch_wheels(recipe.GATEWAY.lock, architecture, lab_home() / "wheels", log)
+    wheels = fetch_wheels(recipe.GATEWAY.lock, architecture, state_home() / "wheels", log)
     installed = [
         WheelFile(entry.name, str(entry.version), wheel.name, sha256_of(wheel))
         for entry, wheel in zip(read_lock(recipe.GATEWAY.lock, architecture), wheels, strict=True)

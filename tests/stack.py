@@ -37,7 +37,7 @@ from tests.trail import of_deployer, read_trail, step_of
 from workstation import localcloud, prefect_api
 from workstation.deployer import ACCOUNT, ensure_deployer, local_policies, root_session
 from workstation.policy import BOUNDARY, read_calls, read_rights
-from workstation.targets import lab_home
+from workstation.targets import state_home
 
 
 @dataclass
@@ -56,6 +56,7 @@ class Stack:
         self.made: set[str] = set()
         self._began = time.time()
         self._expected: set[str] = set()
+        self._cloud = Cloud(self.session())
 
     @property
     def bucket(self) -> StateBucket:
@@ -191,7 +192,7 @@ class Stack:
         )
 
     def report(self, lab: str) -> LabReport:
-        report = read_report(lab_home() / "labs" / lab)
+        report = read_report(state_home() / "labs" / lab)
         assert report is not None, f"lab {lab} left no report"
         return report
 
@@ -223,7 +224,7 @@ class Stack:
         return root_session()
 
     def cloud(self) -> Cloud:
-        return Cloud(self.session())
+        return self._cloud
 
     def task_arn(self, lab: str) -> str | None:
         """The task that serves ``lab`` now."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from workstation.deployer import ACCOUNT, USER
 from workstation.policy import FREE, Recorded, read_rights
-from workstation.targets import lab_home
+from workstation.targets import state_home
 
 DEPLOYER = f"arn:aws:iam::{ACCOUNT}:user/{USER}"
 #: What is called outside of any stage: holding a lab, above all.
@@ -31,11 +31,11 @@ _VARYING = [
 
 def trail_path() -> Path:
     """Where the local cloud writes."""
-    return lab_home() / "localcloud" / "trail.jsonl"
+    return state_home() / "localcloud" / "trail.jsonl"
 
 
 def read_trail(since: float = 0.0) -> list[dict[str, Any]]:
-    """Every decision since then, whoever asked; ``since`` is a time of day as ``time`` has it."""
+    """Every decision since then, for any caller; ``since`` is a time of day as ``time`` has it."""
     path = trail_path()
     entries: list[dict[str, Any]] = []
     for file in (path.with_suffix(".1.jsonl"), path):

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,17 +16,26 @@ from pathlib import Path
 from typing import Any
 
 import docker
-import httpx
 import pytest
 from docker.models.containers import Container
 
 from lab import names
 from lab.settings import Settings
-from tests.stack import Stack
+from tests.observe import (
+    artifact,
+    containers,
+    events,
+    last_message,
+    scheduled_ends,
+    terraform_applies,
+    variable,
+    wait_until,
+)
+from tests.shared_lab import LAB, SharedLab
+from tests.stack import Ended, Stack
 from workstation import prefect, prefect_api
-from workstation.targets import lab_home
+from workstation.targets import state_home
 
-LAB = "ends"
 SOON = "1m"
 #: From a lab's end to nothing left: the worker's poll, the run's start, Terraform's destroy.
 DESTROYED = 240.0
@@ -39,13 +46,13 @@ def quiet(_: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def live(stack: Stack) -> Stack:
-    """The stack with lab ``ends`` up, down and up again within a minute."""
-    assert stack.up(LAB, models=["bedrock-titan"]).code == 0
-    assert stack.down(LAB).code == 0
-    ended = stack.up(LAB, models=["bedrock-titan"])
-    assert ended.code == 0, ended.said
-    return stack
+def live(shared: SharedLab) -> SharedLab:
+    """The shared lab up, down and up again within minutes."""
+    if not shared.was_down:
+        shared.ensure_up()
+        assert shared.down().code == 0
+    shared.ensure_up()
+    return shared
 
 
 class Receiver(HTTPServer):
@@ -88,89 +95,82 @@ def receiver(stack: Stack) -> Iterator[Receiver]:
         server.shutdown()
 
 
-def test_up_down_up_still_has_one_end(live: Stack) -> None:
+def test_up_down_up_still_has_one_end(live: SharedLab) -> None:
     """should have one scheduled end, that of the last up, though the key was used before."""
-    (end,) = ends(LAB)
-    assert end["expected_start_time"][:19] == record(live, LAB)["expires_at"][:19]
+    (end,) = scheduled_ends(LAB)
+    assert end["expected_start_time"][:19] == live.record()["expires_at"][:19]
 
 
-def test_extend_moves_every_place_that_knows_the_end(live: Stack) -> None:
+def test_extend_moves_every_place_that_knows_the_end(live: SharedLab) -> None:
     """should move the record, Prefect's run, the cluster's tag and the cloud's own stop."""
-    before = moment(record(live, LAB)["expires_at"])
-    assert extend(live, LAB, "2h").code == 0
-    after = moment(record(live, LAB)["expires_at"])
+    before = moment(live.record()["expires_at"])
+    assert live.run("lab-extend", ends_in="2h").code == 0
+    after = moment(live.record()["expires_at"])
     assert after > before + timedelta(hours=1)
-    assert [moment(end["expected_start_time"]) for end in ends(LAB)] == [after]
+    assert [moment(end["expected_start_time"]) for end in scheduled_ends(LAB)] == [after]
     cluster = (
-        live.session()
+        live.stack.session()
         .client("ecs")
         .describe_clusters(clusters=[names.resource_name(LAB)], include=["TAGS"])["clusters"][0]
     )
     tags = {tag["key"]: tag["value"] for tag in cluster["tags"]}
     assert moment(tags[names.TAG_EXPIRES_AT]) == after
-    assert stop_time(live, LAB) == after + Settings().stop_grace
+    assert stop_time(live.stack, LAB) == after + Settings().stop_grace
 
 
-def test_extend_beyond_the_cap_is_refused_and_moves_nothing(live: Stack) -> None:
+def test_extend_beyond_the_cap_is_refused_and_moves_nothing(live: SharedLab) -> None:
     """should name the latest end allowed, counted from the lab's creation."""
     key = names.lab_record_key(LAB)
-    old = {**record(live, LAB), "created_at": "2020-01-01T00:00:00Z"}
-    live.bucket.write_json(key, old)
-    before = ends(LAB)
-    ended = extend(live, LAB, "3h")
+    old = {**live.record(), "created_at": "2020-01-01T00:00:00Z"}
+    live.stack.bucket.write_json(key, old)
+    before = scheduled_ends(LAB)
+    ended = live.run("lab-extend", ends_in="3h")
     assert ended.code != 0
     assert "may live until 2020-01-04T00:00:00Z at the latest" in last_message("lab-extend")
-    assert record(live, LAB) == old
-    assert ends(LAB) == before
+    assert live.record() == old
+    assert scheduled_ends(LAB) == before
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    live.bucket.write_json(key, {**old, "created_at": now})
+    live.stack.bucket.write_json(key, {**old, "created_at": now})
 
 
-def test_a_replaced_spot_task_has_a_new_endpoint(live: Stack) -> None:
+def test_a_replaced_spot_task_has_a_new_endpoint(live: SharedLab) -> None:
     """should find the new task's address and tell that the endpoint changed."""
-    guard(live, "lab-watch/local")
+    live.stack.guard("lab-watch/local")
     before = variable(names.variable(LAB, "endpoint"))
     assert before.startswith("https://")
-    old = live.task_arn(LAB)
+    old = live.task().arn
     with killed_task(LAB):
-        wait_until(lambda: live.task_arn(LAB) not in (None, old), 120, "a new task")
-    guard(live, "lab-watch/local")
+        wait_until(lambda: live.stack.task_arn(LAB) not in (None, old), 120, "a new task")
+    live.stack.guard("lab-watch/local")
     after = variable(names.variable(LAB, "endpoint"))
     assert after != before
-    with prefect_api.Api() as api:
-        artifact = api.artifact(names.artifact_key(LAB, "endpoint"))
-    assert artifact is not None
-    assert after in artifact["data"]
+    assert after in artifact(names.artifact_key(LAB, "endpoint"))
     wait_until(lambda: events("lab.changed", LAB), 30, "the event of the change")
 
 
-def test_a_notice_comes_before_the_end(live: Stack, receiver: Receiver) -> None:
+def test_a_notice_comes_before_the_end(live: SharedLab, receiver: Receiver) -> None:
     """should send one notice through the block, with the end and how to move it."""
-    assert extend(live, LAB, "4m").code == 0
-    guard(live, "lab-watch/local")
-    guard(live, "lab-watch/local")
+    assert live.run("lab-extend", ends_in="4m").code == 0
+    live.stack.guard("lab-watch/local")
+    live.stack.guard("lab-watch/local")
     assert len(receiver.posted) == 2, "one notice for 30 minutes and one for 5, each once"
     assert all(f"Lab {LAB} ends in" in posted["subject"] for posted in receiver.posted)
     assert "lab-extend/local" in receiver.posted[0]["body"]
     wait_until(lambda: events("lab.ends-soon", LAB), 30, "the event of the notice")
 
 
-def test_the_end_destroys_the_lab_by_itself(live: Stack) -> None:
+def test_the_end_destroys_the_lab_by_itself(live: SharedLab) -> None:
     """should leave nothing of the lab soon after its end, though nobody does anything."""
-    assert extend(live, LAB, SOON).code == 0
-    wait_until(lambda: gone(live, LAB), 60 + DESTROYED, "the lab's end")
+    assert live.run("lab-extend", ends_in=SOON).code == 0
+    wait_until(lambda: gone(live.stack, LAB), 60 + DESTROYED, "the lab's end")
+    live.is_gone()
 
 
 def test_the_end_comes_late_when_worker_or_server_were_down(stack: Stack) -> None:
     """should destroy both labs once Prefect is back: one ended without worker, one without all."""
     without_worker, without_server = "noworker", "noserver"
     with ThreadPoolExecutor(2) as pool:
-        ups = list(
-            pool.map(
-                lambda lab: stack.up(lab, models=["bedrock-titan"]),
-                [without_worker, without_server],
-            )
-        )
+        ups = list(pool.map(stack.up, [without_worker, without_server]))
     assert [up.code for up in ups] == [0, 0], ups
     assert extend(stack, without_worker, SOON).code == 0
     assert extend(stack, without_server, "100s").code == 0
@@ -191,24 +191,24 @@ def test_the_end_comes_late_when_worker_or_server_were_down(stack: Stack) -> Non
 def test_without_prefect_the_cloud_stops_the_lab_and_the_reaper_finds_it(stack: Stack) -> None:
     """should run no task soon after the end without Prefect; a new database still finds the lab."""
     lab = "alone"
-    assert stack.up(lab, models=["bedrock-titan"]).code == 0
+    assert stack.up(lab).code == 0
     assert extend(stack, lab, SOON).code == 0
     prefect.stop(quiet)
     try:
         wait_until(lambda: desired(stack, lab) == 0, 240, "the cloud's own stop")
         wait_until(lambda: stack.task_arn(lab) is None, 60, "the task to be gone")
     finally:
-        for file in (lab_home() / "prefect").glob("prefect.db*"):
+        for file in (state_home() / "prefect").glob("prefect.db*"):
             file.unlink()
         prefect.start_server(quiet)
         prefect.register(quiet)
         prefect.start_worker(quiet)
-    assert ends(lab) == []
-    guard(stack, "lab-reap/local")
+    assert scheduled_ends(lab) == []
+    stack.guard("lab-reap/local")
     assert gone(stack, lab)
 
 
-def test_the_reaper_takes_what_belongs_to_no_lab_and_a_dry_run_only_tells(stack: Stack) -> None:
+def test_the_reaper_takes_what_belongs_to_no_lab_and_a_dry_run_takes_nothing(stack: Stack) -> None:
     """should name the orphan in the dry run, and remove it in the real one, and nothing else."""
     ec2 = stack.session().client("ec2")
     tags = [
@@ -219,9 +219,9 @@ def test_the_reaper_takes_what_belongs_to_no_lab_and_a_dry_run_only_tells(stack:
         CidrBlock="10.9.0.0/24", TagSpecifications=[{"ResourceType": "vpc", "Tags": tags}]
     )["Vpc"]["VpcId"]
     foreign = ec2.create_vpc(CidrBlock="10.8.0.0/24")["Vpc"]["VpcId"]
-    assert "would reap orphan" in guard(stack, "lab-reap/local", "--param", "dry_run=true")
+    assert "would reap orphan" in stack.guard("lab-reap/local", dry_run=True)
     assert vpc in vpcs(stack)
-    guard(stack, "lab-reap/local")
+    stack.guard("lab-reap/local")
     assert vpc not in vpcs(stack)
     assert foreign in vpcs(stack)
     ec2.delete_vpc(VpcId=foreign)
@@ -231,13 +231,13 @@ def test_a_crashed_up_is_destroyed_where_that_was_asked_for(stack: Stack) -> Non
     """should bring lab-down by automation, once the dead run's hold has ended."""
     lab = "crashed"
     stack.made.add(lab)
-    spec = {"lab": lab, "ttl": "30m", "models": ["bedrock-titan"], "on_failure": "destroy"}
+    spec = {"lab": lab, "ttl": "30m", "on_failure": "destroy"}
     with prefect_api.Api() as api:
         run = api.start_run("lab-up/local", spec, [])
         wait_until(lambda: terraform_applies(lab), 120, "Terraform to work")
         os.kill(flow_process(run), signal.SIGKILL)
         wait_until(
-            lambda: api.run(run)["state_type"] == "CRASHED", 120, "the run to be told crashed"
+            lambda: api.run(run)["state_type"] == "CRASHED", 120, "the run to count as crashed"
         )
     wait_until(lambda: not terraform_applies(lab), 60, "Terraform to end after its parent")
     wait_until(lambda: gone(stack, lab), 60 + DESTROYED, "the automation's lab-down")
@@ -247,7 +247,7 @@ def test_ten_ups_at_once_make_one_lab(stack: Stack) -> None:
     """should bring one lab up; the others are refused, naming the run that holds it."""
     lab = "crowd"
     stack.made.add(lab)
-    spec = {"lab": lab, "ttl": "30m", "models": ["bedrock-titan"]}
+    spec = {"lab": lab, "ttl": "30m"}
     with prefect_api.Api() as api:
         runs = [api.start_run("lab-up/local", spec, []) for _ in range(10)]
         final = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -262,7 +262,7 @@ def test_ten_ups_at_once_make_one_lab(stack: Stack) -> None:
     assert all("is held by lab-up (run " in s["state"]["message"] for s in refused)
     tagged = [{"Name": f"tag:{names.TAG_LAB}", "Values": [lab]}]
     assert len(stack.session().client("ec2").describe_vpcs(Filters=tagged)["Vpcs"]) == 1
-    assert len(ends(lab)) == 1
+    assert len(scheduled_ends(lab)) == 1
     assert stack.down(lab).code == 0
 
 
@@ -298,28 +298,8 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(microsecond=0)
 
 
-def ends(lab: str) -> list[dict[str, Any]]:
-    with prefect_api.Api() as api:
-        return list(api.runs(tags=["lab-end", f"lab:{lab}"], states=["SCHEDULED"]))
-
-
-def extend(stack: Stack, lab: str, ends_in: str) -> Any:
-    parameters = ["--param", f"lab={lab}", "--param", f"ends_in={ends_in}"]
-    return stack.prefect("deployment", "run", "lab-extend/local", *parameters, "--watch")
-
-
-def guard(stack: Stack, deployment: str, *parameters: str) -> str:
-    """Run a guard to its end; one that its schedule runs just then cancels ours, so try again."""
-    said: list[str] = []
-
-    def ran() -> bool:
-        ended = stack.prefect("deployment", "run", deployment, *parameters, "--watch")
-        said.append(ended.said)
-        assert ended.code == 0 or "Cancelled" in ended.said, ended.said
-        return ended.code == 0
-
-    wait_until(ran, 180, deployment)
-    return said[-1]
+def extend(stack: Stack, lab: str, ends_in: str) -> Ended:
+    return stack.run("lab-extend/local", lab=lab, ends_in=ends_in)
 
 
 def stop_time(stack: Stack, lab: str) -> datetime:
@@ -346,25 +326,8 @@ def vpcs(stack: Stack) -> set[str]:
     return {v["VpcId"] for v in stack.session().client("ec2").describe_vpcs()["Vpcs"]}
 
 
-def variable(name: str) -> Any:
-    answer = httpx.get(f"{prefect_api.api_url()}/variables/name/{name}", timeout=10)
-    return answer.json()["value"] if answer.is_success else None
-
-
-def events(name: str, lab: str) -> list[Any]:
-    wanted = {"filter": {"event": {"name": [name]}, "resource": {"id": [f"lab.{lab}"]}}}
-    answer = httpx.post(f"{prefect_api.api_url()}/events/filter", json=wanted, timeout=10)
-    return list(answer.json()["events"])
-
-
-def last_message(flow: str) -> str:
-    body = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC", "limit": 1}
-    answer = httpx.post(f"{prefect_api.api_url()}/flow_runs/filter", json=body, timeout=10)
-    return str(answer.json()[0]["state"]["message"])
-
-
 def report_of(lab: str) -> Path | None:
-    path = lab_home() / "labs" / lab / "report.json"
+    path = state_home() / "labs" / lab / "report.json"
     return path if path.exists() else None
 
 
@@ -386,11 +349,9 @@ def killed_task(lab: str) -> Iterator[None]:
 
 
 def container_of(lab: str) -> Container:
-    name = names.resource_name(lab)
-    for container in docker.from_env().containers.list():
-        if name in json.dumps(container.labels) or name in json.dumps(container.attrs["Config"]):
-            return container
-    raise AssertionError(f"no container of {lab} runs")
+    running = [container for container in containers(lab) if container.status == "running"]
+    assert running, f"no container of {lab} runs"
+    return running[0]
 
 
 def flow_process(run: str) -> int:
@@ -406,26 +367,6 @@ def flow_process(run: str) -> int:
     raise AssertionError(f"no process runs {run}")
 
 
-def terraform_applies(lab: str) -> bool:
-    done = subprocess.run(["pgrep", "-x", "terraform"], capture_output=True, text=True, check=False)
-    for pid in done.stdout.split():
-        try:
-            environment = Path(f"/proc/{pid}/environ").read_bytes()
-            argv = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:
-            continue
-        if f"/labs/{lab}\0".encode() in environment + b"\0" and b"apply" in argv:
-            return True
-    return False
-
-
 def wait_past_end(stack: Stack, lab: str) -> None:
     end = moment(record(stack, lab)["expires_at"])
     wait_until(lambda: datetime.now(UTC) > end + timedelta(seconds=2), 240, f"the end of {lab}")
-
-
-def wait_until(check: Callable[[], object], deadline: float, what: str) -> None:
-    end = time.monotonic() + deadline
-    while not check():
-        assert time.monotonic() < end, f"{what} took more than {deadline:.0f} s"
-        time.sleep(0.5)

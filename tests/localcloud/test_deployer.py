@@ -17,7 +17,7 @@ from tests.stack import Stack
 from workstation import prefect_api
 
 LAB = "denied"
-#: No other test brings these up together: their image has still to be pushed.
+#: No test before these brings them up together: their image has still to be pushed.
 MODELS = ["bedrock-titan", "bedrock-cohere"]
 PLACE = "us-east-1:000000000000"
 TRUST = {
@@ -90,9 +90,9 @@ def test_an_up_without_the_right_names_it(stack: Stack, action: str, stage: str,
     assert ended.code != 0
     error = stack.report(LAB).error or ""
     assert error.startswith(f"at {stage}:"), error
-    told = error.partition(" is not allowed")[0]
-    assert action in told
-    assert on in told
+    denied = error.partition(" is not allowed")[0]
+    assert action in denied
+    assert on in denied
     assert f"Allow {action} to whoever runs the lab: docs/deployer-policy.json" in error
     assert _tries("lab-up", stage) == 1
 

@@ -22,7 +22,7 @@ from lab.errors import PermanentError
 from workstation import localcloud
 from workstation.deployer import root_session
 from workstation.localcloud import start_local_cloud, stop_local_cloud
-from workstation.targets import lab_home
+from workstation.targets import state_home
 
 NAME = "survivor"
 # A change is on disk at the latest this long after the last call.
@@ -42,7 +42,7 @@ def aws(service: str) -> Any:
 def home() -> Iterator[Path]:
     """The project's own state, so that labs which run now survive these tests too."""
     ran_before = localcloud.is_answering()
-    home = lab_home()
+    home = state_home()
     start_local_cloud(home, log)
     yield home
     if ran_before:

@@ -56,7 +56,7 @@ def page(stack: Stack, browser: Browser) -> Iterator[Page]:
 def ui(
     page: Page, pictures: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[PrefectUi]:
-    """Prefect's UI. What a failed test saw last is told, and kept beside the test's own files."""
+    """Prefect's UI. The last page of a failed test is kept with the test's own files."""
     failures = request.session.testsfailed
     yield PrefectUi(page, pictures)
     if request.session.testsfailed > failures:

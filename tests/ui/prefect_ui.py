@@ -81,10 +81,10 @@ class PrefectUi:
     def submit(self) -> str:
         """Send the form; the ID of the run that it made, whose page is opened."""
         self.page.get_by_role("button", name="Submit").click()
-        return self.open_told_run()
+        return self.open_started_run()
 
-    def open_told_run(self) -> str:
-        """The page of the run that the notice at the page's edge tells of; the run's ID."""
+    def open_started_run(self) -> str:
+        """The page of the run that the notice at the page's edge names; the run's ID."""
         self.page.get_by_role("region", name=re.compile("Notifications")).get_by_role(
             "link", name="View run"
         ).click()

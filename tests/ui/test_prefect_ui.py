@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,11 +16,12 @@ from lab import names
 from lab.fargate import TASK_SIZES, Capacity
 from lab.report.critical_path import critical_path
 from lab.spec import LabSpec
+from tests.observe import wait_until
+from tests.shared_lab import LAB, SharedLab
 from tests.stack import Stack
 from tests.ui.prefect_ui import PrefectUi
 from workstation import prefect_api
 
-LAB = "uirun"
 CANCELLED = "uicancel"
 OWNER = "trainer"
 # A worker's process imports Prefect before its flow runs.
@@ -82,14 +81,14 @@ def test_the_form_of_lab_up(ui: PrefectUi) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "told"),
+    ("field", "value", "refusal"),
     [
         ("Lab", "Team A!", "'Team A!' does not match"),
         ("Time to live (Optional)", "soon", "'soon' does not match"),
     ],
 )
 def test_the_form_refuses_what_no_lab_can_be(
-    ui: PrefectUi, field: str, value: str, told: str
+    ui: PrefectUi, field: str, value: str, refusal: str
 ) -> None:
     """should keep the form open, make no run, and say at the field what was wrong."""
     before = runs_of("lab-up/local")
@@ -99,8 +98,8 @@ def test_the_form_refuses_what_no_lab_can_be(
     ui.page.get_by_role("button", name="Submit").click()
     notice = ui.page.get_by_role("region", name=re.compile("Notifications"))
     expect(notice).to_contain_text("Error creating flow run")
-    expect(notice).to_contain_text(told)
-    expect(form.get_by_role("paragraph").filter(has_text=told)).to_be_visible()
+    expect(notice).to_contain_text(refusal)
+    expect(form.get_by_role("paragraph").filter(has_text=refusal)).to_be_visible()
     expect(ui.page).to_have_url(re.compile(r"/run(\?|$)"))
     assert runs_of("lab-up/local") == before
     if field == "Lab":
@@ -118,14 +117,15 @@ def test_the_form_knows_the_least_memory(ui: PrefectUi) -> None:
     expect(ui.page).to_have_url(re.compile(r"/run(\?|$)"))
 
 
-def test_a_lab_comes_up_from_the_form(ui: PrefectUi, stack: Stack) -> None:
+def test_a_lab_comes_up_from_the_form(ui: PrefectUi, shared: SharedLab) -> None:
     """should show the run under way: its tasks in words and as a graph, then its artifacts."""
     # A lab is up before the page, which reads the tasks twice a minute, shows that it was coming.
-    with stack.state_locked(LAB):
-        run = start(ui, stack, LAB)
+    # The owner is new to a lab that is up already, so that Terraform has to work.
+    with shared.stack.state_locked(LAB):
+        run = start(ui, shared.stack, LAB)
         expect(title(ui, LAB)).to_be_visible(timeout=START_MS)
         expect(ui.state("Running")).to_be_visible(timeout=START_MS)
-        until(
+        wait_until(
             lambda: state_of(run, f"provision-{LAB}") == "Running", 60, "Terraform to be waited for"
         )
         tasks = ui.open_task_runs(run)
@@ -134,16 +134,17 @@ def test_a_lab_comes_up_from_the_form(ui: PrefectUi, stack: Stack) -> None:
         ended = tasks.filter(has_text=f"schedule-end-{LAB}").filter(has_text="Completed")
         expect(ended).to_be_visible()
         expect(ui.page.get_by_text(re.compile(r"\(.*\d Running.*\)"))).to_be_visible()
-        until(lambda: ui.graph_pixels() > 1000, 30, "tasks in the graph")
+        wait_until(lambda: ui.graph_pixels() > 1000, 30, "tasks in the graph")
         ui.picture("running")
 
     expect(ui.state("Completed")).to_be_visible(timeout=UP_MS)
+    shared.came_up()
     asked = ui.open_task_runs(run).filter(has_text="validate-bedrock-titan-lite")
     expect(asked.filter(has_text="Completed")).to_be_visible()
     ui.open_run(run, "Artifacts")
     for what in ("endpoint", "models", "stages"):
         expect(ui.page.get_by_text(names.artifact_key(LAB, what), exact=True).first).to_be_visible()
-    until(lambda: ui.graph_pixels() > 1000, 30, "tasks in the graph")
+    wait_until(lambda: ui.graph_pixels() > 1000, 30, "tasks in the graph")
     ui.picture("completed")
 
 
@@ -160,7 +161,7 @@ def test_the_endpoint_and_how_to_call_it(ui: PrefectUi, stack: Stack) -> None:
     for table in panel.locator("table").all():
         inside = table.bounding_box()
         assert inside
-        assert inside["width"] <= around["width"], "the table runs over what stands beside it"
+        assert inside["width"] <= around["width"], "the table runs over its panel"
     code = panel.locator("pre code")
     expect(code.first).to_contain_text(f"export OPENAI_BASE_URL={endpoint}/v1")
     expect(code.first).to_contain_text("BEGIN CERTIFICATE")
@@ -213,7 +214,7 @@ def test_the_table_of_all_labs(ui: PrefectUi, stack: Stack) -> None:
     ui.open_deployment("lab-list", "local")
     ui.page.get_by_role("button", name="Run", exact=True).click()
     ui.page.get_by_role("menuitem", name="Quick run").click()
-    ui.open_told_run()
+    ui.open_started_run()
     expect(ui.state("Completed")).to_be_visible(timeout=UP_MS)
     panel = ui.open_artifact("labs")
     headers = panel.get_by_role("columnheader")
@@ -231,7 +232,7 @@ def test_cancelling_an_up_from_its_page(ui: PrefectUi, stack: Stack) -> None:
     """should end Terraform gracefully, free the lab, and keep the lab's end."""
     lock = f"{names.lab_state_key(CANCELLED)}.tflock"
     run = start(ui, stack, CANCELLED)
-    until(lambda: read_object(stack, lock), 120, "Terraform at work")
+    wait_until(lambda: read_object(stack, lock), 120, "Terraform at work")
     assert held_by(stack) == run
     ui.page.get_by_role("main").get_by_role("button", name="Open menu").first.click()
     ui.page.get_by_role("menuitem", name="Cancel", exact=True).click()
@@ -241,11 +242,11 @@ def test_cancelling_an_up_from_its_page(ui: PrefectUi, stack: Stack) -> None:
     expect(ui.state("Cancelled")).to_be_visible(timeout=120_000)
     tasks = ui.open_task_runs(run)
     expect(tasks.filter(has_text=f"schedule-end-{CANCELLED}").first).to_contain_text("Completed")
-    until(lambda: ui.graph_pixels() > 1000, 30, "tasks in the graph")
+    wait_until(lambda: ui.graph_pixels() > 1000, 30, "tasks in the graph")
     ui.picture("cancelled")
 
-    until(lambda: read_object(stack, lock) is None, 60, "Terraform to give its lock back")
-    until(lambda: held_by(stack) is None, 60, "the run to give the lab back")
+    wait_until(lambda: read_object(stack, lock) is None, 60, "Terraform to give its lock back")
+    wait_until(lambda: held_by(stack) is None, 60, "the run to give the lab back")
     state = json.loads(read_object(stack, names.lab_state_key(CANCELLED)) or b'{"resources": []}')
     known = [
         one["attributes"]["id"]
@@ -314,12 +315,3 @@ def held_by(stack: Stack) -> str | None:
     assert lease is not None
     holder = json.loads(lease)["holder"]
     return holder and str(holder["run"])
-
-
-def until(check: Callable[[], Any], seconds: float, what: str) -> Any:
-    """What ``check`` gives, once it gives something."""
-    end = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < end, f"{what} took more than {seconds} s"
-        time.sleep(0.2)
-    return found

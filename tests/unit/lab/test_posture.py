@@ -16,9 +16,9 @@ from lab.posture import (
     Check,
     CheckName,
     Container,
+    ForbiddenAttempt,
     Ingress,
     Posture,
-    Probe,
     Question,
     Refusal,
     RoleFacts,
@@ -152,9 +152,12 @@ def test_another_certificate_is_missed(shown: TlsHandshake, said: str) -> None:
 
 def test_what_must_fail_and_does_not_is_missed() -> None:
     """should say what was said"""
-    assert judge_attempt(CheckName.OLD_TLS, "none", Probe(refused=True, said="refused")).passed
+    assert judge_attempt(
+        CheckName.OLD_TLS, "none", ForbiddenAttempt(refused=True, said="refused")
+    ).passed
     missed(
-        judge_attempt(CheckName.OLD_TLS, "none", Probe(refused=False, said="TLSv1.1")), "TLSv1.1"
+        judge_attempt(CheckName.OLD_TLS, "none", ForbiddenAttempt(refused=False, said="TLSv1.1")),
+        "TLSv1.1",
     )
 
 

@@ -23,7 +23,7 @@ from adapters.gateway.client import (
 from lab.certificate import Certificate
 from lab.endpoint import Endpoint
 from lab.errors import DeadlineError, LabError, PermanentError, TransientError
-from lab.models.catalog import Probe
+from lab.models.catalog import ModelProbe
 from lab.models.render import ValidationCase
 from lab.report.model import Verdict
 from tests.unit.adapters.gateway.fake_gateway import (
@@ -37,7 +37,9 @@ from tests.unit.adapters.gateway.fake_gateway import (
 )
 from tests.unit.adapters.gateway.tls import certificate, endpoint
 
-CASE = ValidationCase(alias="one", model_id="vendor.one", probe=Probe(prompt="Hi?", max_tokens=5))
+CASE = ValidationCase(
+    alias="one", model_id="vendor.one", probe=ModelProbe(prompt="Hi?", max_tokens=5)
+)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from adapters.image import wheels
-from adapters.image.wheels import LockedRequirement, fetch_wheels, read_lock, target_environment
+from adapters.image.wheels import LockedRequirement, fetch_wheels, marker_environment, read_lock
 from adapters.process import Finished
 from lab.errors import InvalidInputError, PermanentError, TransientError
 from lab.image.recipe import GATEWAY, LOCAL_CLOUD
@@ -85,7 +85,7 @@ def test_of_two_pins_the_one_for_this_python_should_be_taken(tmp_path: Path) -> 
 def test_the_environment_should_leave_nothing_to_the_host() -> None:
     from packaging.markers import default_environment
 
-    assert set(default_environment()) == set(target_environment("x86_64"))
+    assert set(default_environment()) == set(marker_environment("x86_64"))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lab.errors import PermanentError
-from lab.models.catalog import Catalog, InferenceProfile, Model, Probe, load_catalog
+from lab.models.catalog import Catalog, InferenceProfile, Model, ModelProbe, load_catalog
 from lab.models.lifecycle import (
     Agreement,
     ModelAction,
@@ -43,7 +43,7 @@ def model(alias: str = "a", **more: Any) -> Model:
 CATALOG = Catalog(
     models=[
         model("a", successor="b"),
-        model("b", successor="c", probe=Probe(prompt="Hi", max_tokens=9), litellm={"rpm": 7}),
+        model("b", successor="c", probe=ModelProbe(prompt="Hi", max_tokens=9), litellm={"rpm": 7}),
         model("c"),
         model("lone"),
     ]

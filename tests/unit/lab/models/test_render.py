@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lab.image.recipe import GATEWAY
-from lab.models.catalog import InferenceProfile, Model, Probe, load_catalog
+from lab.models.catalog import InferenceProfile, Model, ModelProbe, load_catalog
 from lab.models.render import litellm_config, terraform_models, validation_cases
 from lab.settings import Settings
 
@@ -118,6 +118,6 @@ def test_a_model_without_a_profile_needs_no_region() -> None:
 
 def test_cases_carry_the_models_probe() -> None:
     """should ask each model what the catalogue says"""
-    probe = Probe(prompt="Say yes.", max_tokens=5)
+    probe = ModelProbe(prompt="Say yes.", max_tokens=5)
     (case,) = validation_cases([CATALOG.models[0].model_copy(update={"probe": probe})])
     assert case.probe == probe
