@@ -39,8 +39,8 @@ from lab.report.tables import posture_rows
 from lab.settings import Settings
 from tasks import futures, prove, publish, verify
 from tasks.draft import drafting
+from tests.unit.lab.good_lab import AT, CLUSTER, POLICY, RECORD, TAGS, TASK
 from tests.unit.lab.test_leaks import GATEWAY_KEY
-from tests.unit.lab.test_posture import AT, CLUSTER, POLICY, RECORD, TAGS, TASK
 from tests.unit.tasks.sites import FakeSite, MemoryBucket
 from workstation.view import show_report
 

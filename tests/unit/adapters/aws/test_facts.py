@@ -17,7 +17,7 @@ from adapters.aws.facts import (
 from lab.errors import PermanentError
 from lab.posture import INVOKE, Ingress, Question
 from tests.unit.adapters.aws.stubs import Stubs
-from tests.unit.lab.test_posture import FOUNDATION, PROFILE, TASK
+from tests.unit.lab.good_lab import FOUNDATION, PROFILE, TASK
 
 NAME = "gateway-lab-demo"
 REVISION = f"arn:aws:ecs:us-east-1:111122223333:task-definition/{NAME}:3"
