@@ -117,4 +117,4 @@ def test_the_known_order_is_that_of_the_flow() -> None:
     """should name stages of an up only, or what comes before one in a rebuild"""
     assert set(AFTER) <= set(STAGES)
     assert {s for after in AFTER.values() for s in after} <= {*STAGES, "look for leftovers"}
-    assert set(STAGES) - set(AFTER) == {"preflight"}
+    assert set(STAGES) - set(AFTER) == {"find place"}
