@@ -14,7 +14,7 @@ def _nothing_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.fail("set-up began for a refused command line")
 
     monkeypatch.setattr(up, "set_up", touched)
-    monkeypatch.setattr(up.prefect, "Api", touched)
+    monkeypatch.setattr(up.prefect_api, "Api", touched)
 
 
 @pytest.mark.parametrize(
