@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from lab.durations import to_rfc3339
 from lab.errors import PermanentError
@@ -115,7 +115,8 @@ class ModelNote(BaseModel):
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     alias: str
-    action: ModelAction
+    #: ``told`` in the reports of 0.1.0, which are read too.
+    action: ModelAction = Field(validation_alias=AliasChoices("action", "told"))
     model_id: str | None
     why: str
 

@@ -85,3 +85,12 @@ def test_notes_are_in_the_file(tmp_path: Path) -> None:
     assert read_report(tmp_path) == noted
     del written["model_notes"]
     assert LabReport.model_validate(written).model_notes == []
+
+
+def test_a_report_of_the_release_before_is_read(tmp_path: Path) -> None:
+    """should know a note by the name that it had in the file of 0.1.0"""
+    noted = report(OK).model_copy(update={"model_notes": NOTES})
+    path = write_report(noted, tmp_path)
+    path.write_text(path.read_text().replace('"action":', '"told":'))
+    assert "action" not in path.read_text()
+    assert read_report(tmp_path) == noted
