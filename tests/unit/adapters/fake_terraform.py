@@ -21,13 +21,13 @@ STAND_IN = """#!{python} -S
 import json, os, pathlib, signal, sys, time
 here = pathlib.Path({folder!r})
 verb = sys.argv[1]
-told = {{"argv": sys.argv[1:], "env": dict(os.environ), "cwd": os.getcwd(), "variables": None}}
+call = {{"argv": sys.argv[1:], "env": dict(os.environ), "cwd": os.getcwd(), "variables": None}}
 for argument in sys.argv:
     if argument.startswith("-var-file="):
         path = pathlib.Path(argument.partition("=")[2])
-        told["variables"], told["path"] = json.loads(path.read_text()), str(path)
+        call["variables"], call["path"] = json.loads(path.read_text()), str(path)
 with (here / "calls").open("a") as calls:
-    calls.write(json.dumps(told) + "\\n")
+    calls.write(json.dumps(call) + "\\n")
 if verb == "version":
     print((here / "version").read_text())
     sys.exit()

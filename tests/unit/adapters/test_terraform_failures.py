@@ -165,7 +165,7 @@ def test_an_error_without_diagnostics_is_told_by_stderr(make_root: Make, stand_i
 
 
 def test_interrupted_terraform_is_no_failure_of_its_own(make_root: Make, stand_in: StandIn) -> None:
-    """should be told apart from an error, and not be tried again"""
+    """should not be taken for an error, and not be tried again"""
     stand_in.does("apply", 1, diagnostic("execution halted"), diagnostic("operation canceled"))
     with pytest.raises(InterruptedWorkError) as caught:
         make_root().up({})

@@ -165,7 +165,7 @@ def test_a_websocket_is_closed(headers: tuple[tuple[bytes, bytes], ...]) -> None
 
 
 @pytest.mark.parametrize(
-    ("status", "chunks", "told"),
+    ("status", "chunks", "message"),
     [
         (500, (b"Internal Server Error",), "The gateway failed."),
         (404, (b'{"detail": "The model `x`', b' does not exist"}'), "The model `x` does not exist"),
@@ -177,11 +177,11 @@ def test_a_websocket_is_closed(headers: tuple[tuple[bytes, bytes], ...]) -> None
     ],
 )
 def test_every_error_has_the_form_of_openai_s(
-    status: int, chunks: tuple[bytes, ...], told: str
+    status: int, chunks: tuple[bytes, ...], message: str
 ) -> None:
     """should be one that OpenAI's clients read, with its status and words"""
     answer = ask(Inside(status, *chunks), "GET /v1/models", RIGHT)
-    assert refused(answer, status)["message"] == told
+    assert refused(answer, status)["message"] == message
 
 
 def test_errors_of_that_form_and_answers_stay_as_they_are() -> None:
@@ -195,7 +195,7 @@ def test_errors_of_that_form_and_answers_stay_as_they_are() -> None:
 
 @pytest.mark.parametrize("chunks", [(), (b"the beginning",)])
 def test_a_failure_before_an_answer_is_answered(chunks: tuple[bytes, ...]) -> None:
-    """should be told in OpenAI's form; a stream that has begun can only break off"""
+    """should be answered in OpenAI's form; a stream that has begun can only break off"""
 
     class Failing(Inside):
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

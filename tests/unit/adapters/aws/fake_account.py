@@ -143,7 +143,7 @@ class Account:
             for _, n, _ in self._names()
             if n in wanted
         ]
-        # A cluster that was deleted is told of for a while.
+        # A cluster that was deleted is listed for a while.
         gone = [{**cluster, "status": "INACTIVE"} for cluster in found]
         return {"clusters": [*found, *gone]}
 
