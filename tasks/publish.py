@@ -33,10 +33,10 @@ def publish_report(report: LabReport, settings: Settings) -> None:
     """
     home = settings.lab_home(report.lab)
     write_report(report, home)
-    # The UI cuts a table at the page's width; why a model failed comes before how fast others are.
+    # The UI cuts a table at the page's width: what decides comes first, notes come last.
     why = [] if report.passed else ["error"]
-    first = ["model", "verdict", *why, "note"]
-    models = _in_order(noted_rows(report), first, ["Bedrock ID", "error"])
+    first = ["model", "verdict", *why, "first token"]
+    models = _in_order(noted_rows(report), first, ["Bedrock ID", "error", "note"])
     artifacts = [
         partial(
             create_markdown_artifact,
@@ -130,7 +130,7 @@ def publish_notice(lab: str, text: str) -> None:
 
 
 def publish_labs(rows: list[dict[str, str]]) -> None:
-    """The table of all labs. The UI cuts it at the page's width: what is asked for most is left."""
+    """The table of all labs. The UI cuts it at the page's width: what decides comes first."""
     first = ["lab", "state", "left", "endpoint"]
     last = ["ends", "age", "owner", "held by"]
     create_table_artifact(

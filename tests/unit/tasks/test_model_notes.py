@@ -69,10 +69,11 @@ def artifacts(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_the_models_artifact_shows_it_too(artifacts: dict[str, Any], tmp_path: Any) -> None:
-    """should have a note beside the verdict, and a row for what was left out"""
+    """should begin with what decides, end with the note, and have a row for what was left out"""
     publish.publish_report(report(NOTES), Settings(home=tmp_path))
     one, two = artifacts["lab-demo-models"]
-    assert list(one)[:3] == ["model", "verdict", "note"]
+    assert list(one)[:3] == ["model", "verdict", "first token"]
+    assert list(one)[-1] == "note"
     assert one["note"] == "substituted: v.old: [gone]"
     assert (two["model"], two["note"]) == ("two", "skipped: not offered")
     assert list(two) == list(one)
