@@ -27,17 +27,20 @@ class Chain(Generic[R]):
 def gather(*futures: PrefectFuture[Any] | Chain[Any]) -> list[Any]:
     """The results once all have ended; else the first error that one of the stages raised.
 
-    Of a chain the result is its last stage's; an error of any of its stages counts.
+    Of a chain the result is its last stage's; an error of any of its stages counts. A LabError
+    comes before an error that nobody foresaw.
     """
     chains = [future if isinstance(future, Chain) else Chain(future) for future in futures]
     lasts = [chain.last for chain in chains]
     every = [*(one for chain in chains for one in chain.before), *lasts]
     wait(every)
-    for future in every:
-        error = future.state.result(raise_on_failure=False)
-        # A future that never ran, because one before it failed, has an error of Prefect's.
-        if isinstance(error, LabError):
-            raise error
+    # A stage that never ran, because one before it failed, has no final state and no error.
+    ended = [future.state for future in every if future.state.is_final()]
+    results = [state.result(raise_on_failure=False) for state in ended]
+    errors = [result for result in results if isinstance(result, BaseException)]
+    errors.sort(key=lambda error: not isinstance(error, LabError))
+    if errors:
+        raise errors[0]
     return [future.result() for future in lasts]
 
 
