@@ -55,7 +55,7 @@ def reporting(spec: LabSpec, expires_at: datetime) -> Iterator[None]:
         if draft.record is not None:
             draft.report.cost = prices.report(draft.record, now())
         if error is not None:
-            where = stages.failed_stage()
+            where = stages.failed_stage(error)
             draft.report.error = f"at {where}: {error}" if where else str(error)
         publish_report(draft.report, settings)
 

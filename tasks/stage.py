@@ -46,7 +46,7 @@ class StageLog:
         self._planned, self._on_progress = planned, on_progress
         self._began: dict[str, tuple[datetime, float]] = {}
         self._ended: dict[str, float] = {}
-        self._failed: set[str] = set()
+        self._errors: list[tuple[str, BaseException]] = []
         self._lock = threading.Lock()
 
     @contextmanager
@@ -56,16 +56,20 @@ class StageLog:
             self._began.setdefault(name, (datetime.now(UTC), time.monotonic()))
         try:
             yield
-        except BaseException:
-            self._end(name, failed=True)
+        except BaseException as error:
+            self._end(name, error)
             raise
-        self._end(name, failed=False)
+        self._end(name, None)
 
-    def _end(self, name: str, *, failed: bool) -> None:
+    def _end(self, name: str, error: BaseException | None) -> None:
         with self._lock:
             self._ended[name] = time.monotonic()
-            (self._failed.add if failed else self._failed.discard)(name)
-            done = len(self._ended.keys() & set(self._planned) - self._failed)
+            if error is not None:
+                self._errors.append((name, error))
+            else:
+                # What is transient was tried again; another error is that of another part.
+                self._errors = [e for e in self._errors if e[0] != name or not is_transient(e[1])]
+            done = len(self._ended.keys() & set(self._planned) - self._failed())
         self._on_progress(100 * done / len(self._planned))
 
     def times(self) -> list[StageTime]:
@@ -76,15 +80,20 @@ class StageLog:
                     name=name,
                     started_at=at,
                     seconds=round(self._ended[name] - began, 3),
-                    failed=name in self._failed,
+                    failed=name in self._failed(),
                 )
                 for name, (at, began) in sorted(self._began.items(), key=lambda item: item[1][1])
                 if name in self._ended
             ]
 
-    def failed_stage(self) -> str | None:
-        """The stage that failed first, if one did."""
-        return next((s.name for s in self.times() if s.failed), None)
+    def _failed(self) -> set[str]:
+        return {name for name, _ in self._errors}
+
+    def failed_stage(self, error: BaseException) -> str | None:
+        """The stage that raised ``error``; if none did, the stage that failed first."""
+        with self._lock:
+            raised = [name for name, one in self._errors if one is error]
+        return next(iter(raised), None) or next((s.name for s in self.times() if s.failed), None)
 
 
 class Progress:

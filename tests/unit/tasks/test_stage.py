@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from lab.errors import PermanentError, TransientError
 from tasks import stage as stages
 from tasks.stage import Progress, StageLog
 
@@ -62,3 +63,43 @@ def test_a_server_that_does_not_answer_ends_no_run(server: Server) -> None:
     progress.show(50.0)
     progress.close()
     assert server.said == ["the progress could not be shown: the server does not answer"]
+
+
+def fail(log: StageLog, stage: str, error: Exception) -> Exception:
+    with pytest.raises(type(error)), log.stage(stage):
+        raise error
+    return error
+
+
+def failed(log: StageLog) -> list[str]:
+    return [stage.name for stage in log.times() if stage.failed]
+
+
+def test_a_part_that_goes_well_does_not_hide_one_that_failed() -> None:
+    """should call the stage failed: its parts are tasks of their own"""
+    log = StageLog(["validate"])
+    error = fail(log, "validate", PermanentError("the gateway lists other models"))
+    with log.stage("validate"):
+        pass
+    assert failed(log) == ["validate"]
+    assert log.failed_stage(error) == "validate"
+
+
+def test_a_stage_that_went_well_at_another_try_has_not_failed() -> None:
+    """should forget what was transient"""
+    log = StageLog(["provision"])
+    error = fail(log, "provision", TransientError("throttled"))
+    assert failed(log) == ["provision"]
+    with log.stage("provision"):
+        pass
+    assert failed(log) == []
+    assert log.failed_stage(error) is None
+
+
+def test_an_error_is_that_of_the_stage_which_raised_it() -> None:
+    """should not name another stage that failed at the same time, though it began before"""
+    log = StageLog(["build image", "provision"])
+    fail(log, "provision", PermanentError("no capacity"))
+    error = fail(log, "build image", PermanentError("no space"))
+    assert log.failed_stage(error) == "build image"
+    assert log.failed_stage(PermanentError("raised by no stage")) == "provision"
