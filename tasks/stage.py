@@ -23,6 +23,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
 from adapters.aws.user_agent import acting_for
+from adapters.process import raise_if_interrupted
 from lab import names
 from lab.errors import is_transient
 from lab.report.critical_path import StageTime
@@ -180,12 +181,15 @@ def stage(
     """Make a function a task of the stage ``name``.
 
     ``run_name`` is Prefect's template over the function's parameters. What is transient is tried
-    ``retries`` times more after 2, 4, 8 seconds and some jitter; nothing else is tried again.
+    ``retries`` times more after 2, 4, 8 seconds and some jitter; nothing else is tried again. In a
+    run that is ending, because it was cancelled or has lost its lab, no stage begins.
     """
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
         @wraps(function)
         def timed(*args: P.args, **kwargs: P.kwargs) -> R:
+            # Another run may work on the lab by now.
+            raise_if_interrupted(f"the stage {name!r}")
             log = _current.get()
             with acting_for(name), log.stage(name) if log else nullcontext():
                 return function(*args, **kwargs)

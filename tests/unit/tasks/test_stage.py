@@ -7,7 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from lab.errors import PermanentError, TransientError
+from adapters.process import interrupt_children, interruptible
+from lab.errors import InterruptedWorkError, PermanentError, TransientError
 from tasks import stage as stages
 from tasks.stage import Progress, StageLog
 
@@ -103,3 +104,17 @@ def test_an_error_is_that_of_the_stage_which_raised_it() -> None:
     error = fail(log, "build image", PermanentError("no space"))
     assert log.failed_stage(error) == "build image"
     assert log.failed_stage(PermanentError("raised by no stage")) == "provision"
+
+
+def test_no_stage_begins_in_a_run_that_is_ending() -> None:
+    """should do nothing that another run may do by now"""
+    done: list[str] = []
+    provision = stages.stage("provision", run_name="provision")(lambda: done.append("provision"))
+    with interruptible():
+        interrupt_children()
+        with pytest.raises(InterruptedWorkError, match="provision"):
+            provision.fn()
+    assert done == []
+    with interruptible():
+        provision.fn()
+    assert done == ["provision"]
