@@ -47,12 +47,12 @@ env: venv ## Print what an application needs to call LAB, for eval
 labs: venv ## List the local labs
 	@$(RUN) -m workstation labs
 
-check: venv scanners ## Lint, types, layering, scans, unit tests
+check: venv scanners ## Lint, types, layering, scans, tests of units and flows
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy lab adapters tasks flows runner workstation deployments bench demo.py examples/python/ask.py examples/terraform/certificate.py
 	@$(VENV)/bin/lint-imports
-	@$(RUN) -m pytest -q tests/static tests/unit
+	@$(RUN) -m pytest -q tests/static tests/unit tests/flows
 
 test: check ## Everything: check, Terraform, the image, its clients, and labs on the local cloud to their ends
 	@$(RUN) -m pytest tests/terraform tests/localcloud tests/image tests/clients tests/ui tests/ends

@@ -1,0 +1,63 @@
+"""What a test without a cloud may count on: its own environment, and no way to a network."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+_LOOPBACK = ("127.", "::1", "localhost")
+#: The local cloud and Prefect's server: a unit test that meets one would depend on the machine.
+_SERVERS = {4200, 4566}
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that the person who runs the tests has set can change what they find."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "LAB_", "PREFECT_", "TF_")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail the test for any connection or name look-up but to this machine's loopback.
+
+    The attempt is kept as well, because code under test may catch what is raised.
+    """
+    attempts: list[str] = []
+
+    def refuse(what: object) -> None:
+        attempts.append(str(what))
+        raise OSError(f"a unit test tried to reach {what}")
+
+    def guarded(name: str) -> None:
+        real = getattr(socket.socket, name)
+
+        def connect(self: socket.socket, address: Any) -> Any:
+            remote = not isinstance(address, tuple) or not str(address[0]).startswith(_LOOPBACK)
+            if remote or address[1] in _SERVERS:
+                refuse(address)
+            return real(self, address)
+
+        monkeypatch.setattr(socket.socket, name, connect)
+
+    guarded("connect")
+    guarded("connect_ex")
+    find = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *args: Any, **options: Any) -> Any:
+        text = host.decode() if isinstance(host, bytes) else host
+        if text and not text.startswith(_LOOPBACK):
+            refuse(text)
+        return find(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    yield
+    assert not attempts, f"connections that no unit test may make: {attempts}"
