@@ -75,6 +75,17 @@ def restore_schedules(before: set[tuple[UUID, str | None]]) -> None:
                     client.update_deployment_schedule(deployment.id, schedule.id, active=True)
 
 
+def remove_former_automations(client: SyncPrefectClient) -> None:
+    """Remove what 0.1.0 made in place of the triggers: Prefect replaces only what it owns itself.
+
+    ``prefect deploy`` makes the triggers of the same names afterwards.
+    """
+    for target in ("local", "aws"):
+        name = f"lab-up/{target} failed: lab-down/{target} looks"
+        for automation in client.read_automations_by_name(name):
+            client.delete_automation(automation.id)
+
+
 def main() -> int:
     """Register everything; the exit code of ``prefect deploy``."""
     missing = [name for name in TEMPLATE if not os.environ.get(name)]
@@ -85,6 +96,7 @@ def main() -> int:
     ensure_blocks()
     with get_client(sync_client=True) as client:
         before = active_schedules(client)
+        remove_former_automations(client)
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"], check=False
     )
