@@ -1,7 +1,7 @@
 """Child processes that end when their work must end: at a deadline, on cancellation, on our death.
 
 Each child leads its own process group, so that a terminal's Ctrl-C reaches it once, through us.
-Everything that starts a long child goes through :func:`run_child`.
+All code that starts a long child uses :func:`run_child`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lab.errors import DeadlineError, InterruptedWorkError, PermanentError
 #: How long a child may take to end by itself after the first signal (Terraform finishes the calls
 #: under way and releases its lock), in seconds. Prefect gives a cancelled flow 30.
 GRACE = 25.0
-#: What a child may still write after our death; more than this would stop it.
+#: How much a child may still write after our death; writing more would block it.
 PIPE_BYTES = 1 << 20
 
 _running: set[subprocess.Popen[bytes]] = set()
@@ -74,8 +74,8 @@ def run_child(
                 stdin=subprocess.DEVNULL,
                 stdout=child_out,
                 stderr=child_err,
-                # The child reads nothing. It holds these ends so that, should we be killed, its
-                # last words break no pipe: that would kill Terraform with its lock in its hands.
+                # The child reads nothing. It holds these ends so that, if we are killed, its last
+                # output breaks no pipe: that would kill Terraform while it holds its lock.
                 pass_fds=(out_end.fileno(), err_end.fileno()),
                 start_new_session=True,
             )
@@ -107,8 +107,8 @@ def run_child(
 def _await_end(child: subprocess.Popen[bytes], deadline: float) -> int:
     """The exit code of ``child``; TimeoutExpired after ``deadline`` seconds.
 
-    A child that was interrupted has GRACE seconds from then on, and is not signalled again: a
-    second SIGINT would make Terraform drop its lock and its state.
+    An interrupted child has GRACE seconds from then on, and gets no second signal: a second SIGINT
+    would make Terraform drop its lock and its state.
     """
     end = time.monotonic() + deadline
     while True:
@@ -178,9 +178,9 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
 
 @cache
 def hear_interrupts() -> tuple[str, ...]:
-    """A wrapper that lets a program hear an interrupt.
+    """A wrapper that makes a program react to interrupts.
 
-    A job started in the background ignores interrupts, and so would every child of it.
+    A job that was started in the background ignores them, and its children would inherit that.
     """
     hear = ("env", "--default-signal=INT")
     return hear if shutil.which("env") and _works(*hear, "true") else ()
@@ -188,13 +188,13 @@ def hear_interrupts() -> tuple[str, ...]:
 
 @cache
 def _end_with_us() -> tuple[str, ...]:
-    """Wrappers that let a child hear an interrupt, also if we are killed before we send it."""
+    """Wrappers that make a child react to interrupts, and interrupt it if we are killed."""
     die = ("setpriv", "--pdeathsig", "INT", "--") if shutil.which("setpriv") else ()
     return (*hear_interrupts(), *die)
 
 
 def _roomy_pipe() -> tuple[IO[str], int]:
-    """A pipe's reading end as text, and its writing end: room for what nobody reads any more."""
+    """A pipe's reading end as text, and its writing end, with room for output nobody reads."""
     reading, writing = os.pipe()
     with suppress(OSError):
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
@@ -221,7 +221,7 @@ class _Pump:
                     on_line(line.rstrip("\n"))
 
     def text(self) -> str:
-        # A grandchild that escaped the group could hold the pipe open for ever.
+        # A grandchild that escaped the group could hold the pipe open forever.
         self._thread.join(timeout=5)
         return "".join(self._lines)
 

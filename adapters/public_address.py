@@ -1,7 +1,7 @@
-"""The deployer's public address, asked of several independent sources that must agree.
+"""The deployer's public address, from several independent sources that must agree.
 
-A source is not trusted: a captive portal answers HTML, a proxy answers a private address, a lying
-one opens the firewall to somebody else, a broken one answers without end.
+A source is not trusted: a captive portal answers HTML, a proxy answers a private address, a false
+answer opens the firewall to somebody else, a broken source answers without end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LONGEST = 64
 
 @dataclass(frozen=True)
 class _Answer:
-    """What became of one source: an address, or why there is none."""
+    """The answer of one source: an address, or why there is none."""
 
     address: str | None = None
     why_not: str = ""
@@ -45,7 +45,7 @@ def find_address(
 ) -> str:
     """The caller's public IPv4 host as ``a.b.c.d/32``.
 
-    At least two sources (or the only one given) must answer with the same public host and none
+    At least two sources (or the only one given) must answer with the same public host, and none
     with another. ``timeout`` (seconds) bounds each wait for a source, and its whole answer. Raises
     TransientError when too few answered, PermanentError when two differ or see us over IPv6.
     """
@@ -89,7 +89,7 @@ def _ask(client: httpx.Client, url: str, timeout: float) -> _Answer:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return _Answer(why_not=str(error))
     except UnicodeDecodeError:
-        return _Answer(why_not="the answer is no text")
+        return _Answer(why_not="the answer is not text")
     except InvalidInputError as error:
         return _Answer(why_not=error.message, ipv6=_is_ipv6(text))
 

@@ -1,7 +1,7 @@
 """Terraform, through python-terraform: streamed, bounded in time, and ended gracefully.
 
-python-terraform builds the command lines and passes variables; how the process runs is ours (see
-docs/decisions/0001-python-terraform.md). No credentials pass through here but by environment.
+python-terraform builds the command lines and passes variables; this module runs the process (see
+docs/decisions/0001-python-terraform.md). Credentials pass through the environment only.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from lab.files import write_atomic
 
 MIN_VERSION = (1, 11, 0)
 PROVIDER = Path("registry.terraform.io/hashicorp/aws")
-#: Where a machine may carry providers besides Terraform's own search path.
+#: Where a machine may have providers, in addition to Terraform's own search path.
 _MIRROR_ROOTS = ("/opt", "/usr/local/share", "/usr/local/lib", "/usr/share", "/usr/lib", "/var/lib")
 
 _TRANSIENT = re.compile(
@@ -42,11 +42,11 @@ _TRANSIENT = re.compile(
 )
 
 
-#: Seconds to wait for the state's lock, time after time; between them a dead run's lock is broken.
+#: Seconds to wait for the state's lock, per attempt; in between a dead run's lock is broken.
 _LOCK_PATIENCE = (10, 60, 60)
 
 
-#: Warnings of each apply of some resources alone, which is what was asked for.
+#: Warnings of each apply with targets, which is intended here.
 _OF_TARGETS = {"Resource targeting is in effect", "Applied changes may be incomplete"}
 
 
@@ -72,7 +72,7 @@ def terraform_version() -> tuple[int, int, int]:
         text = str(json.loads(done.stdout)["terraform_version"])
         version = tuple(int(n) for n in text.split("-")[0].split("."))
     except (ValueError, KeyError, TypeError) as error:
-        raise PermanentError(f"Terraform did not tell its version: {done.stderr}", hint) from error
+        raise PermanentError(f"Terraform reported no version: {done.stderr}", hint) from error
     if len(version) != 3 or version < MIN_VERSION:
         raise PermanentError(f"Terraform {text} is too old", hint)
     return version
@@ -81,14 +81,14 @@ def terraform_version() -> tuple[int, int, int]:
 def cli_environment(home: Path) -> dict[str, str]:
     """The environment that makes Terraform quiet, unattended, and able to find its provider.
 
-    Writes ``home/terraform/cli.tfrc`` where the machine carries the provider in a directory that
-    Terraform does not search by itself; elsewhere Terraform's registry serves.
+    Writes ``home/terraform/cli.tfrc``: it names the provider's directory if the machine has it in
+    one that Terraform does not search by itself. Otherwise Terraform's registry serves.
     """
     environment = {
         "TF_IN_AUTOMATION": "1",
         "TF_INPUT": "0",
         "CHECKPOINT_DISABLE": "1",
-        # Terraform and its provider live for seconds, and collected garbage for a fifth of them.
+        # Terraform and its provider live for seconds, and spent a fifth of them on garbage.
         "GOGC": "400",
     }
     configuration = home.resolve() / "terraform" / "cli.tfrc"
@@ -109,7 +109,7 @@ def cli_environment(home: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class StateLock:
-    """A held lock as Terraform tells of it. ``who`` is ``user@host``."""
+    """A held lock as Terraform reports it. ``who`` is ``user@host``."""
 
     id: str
     operation: str
@@ -122,9 +122,9 @@ class StateLock:
     def is_abandoned(self, data: Path, deadline: timedelta) -> bool:
         """Whether nobody can still hold it.
 
-        So it is when it was taken on this machine and no Terraform works here on the state that
-        ``data`` belongs to; of another machine, when it is twice as old as ``deadline``, which no
-        Terraform of ours outlives.
+        True if it was taken on this machine and no Terraform works here on the state of ``data``;
+        true for another machine if it is twice as old as ``deadline``, the longest life of a
+        Terraform.
         """
         if self.who.rpartition("@")[2] == socket.gethostname():
             return not _terraform_works(data)
@@ -132,7 +132,7 @@ class StateLock:
 
 
 def parse_state_lock(said: str) -> StateLock | None:
-    """The lock that Terraform's message ``said`` tells of; ``None`` if it is about no lock."""
+    """The lock that Terraform's message ``said`` names; ``None`` if it is about no lock."""
     if "acquiring the state lock" not in said:
         return None
     found = dict(re.findall(r"^\s*(ID|Operation|Who|Created):\s+(.+?)\s*$", said, re.MULTILINE))
@@ -151,7 +151,7 @@ def parse_state_lock(said: str) -> StateLock | None:
 def _terraform_works(data: Path) -> bool:
     """Whether a Terraform on this machine may work on the state of ``data``.
 
-    One whose environment is not to be read, or that a person has started, may.
+    This includes one that a person has started, or whose environment cannot be read.
     """
     proc = Path("/proc")
     if not proc.is_dir():
@@ -215,10 +215,9 @@ class TerraformRoot(Terraform):  # type: ignore[misc]
     ) -> dict[str, Any]:
         """Make the cloud equal to the module with ``variables``; return the outputs' values.
 
-        ``only`` names resources: then nothing is changed but these and what they are made from.
-        ``secrets`` are variables too, and reach Terraform through its environment: no file and no
-        argument holds them. May be called again, also after an interruption. Raises
-        TerraformError.
+        ``only`` names resources: then only these and their dependencies change. ``secrets`` are
+        variables too, and reach Terraform through its environment: no file and no argument holds
+        them. May be called again, also after an interruption. Raises TerraformError.
         """
         self._prepare()
         self._outputs = {}
@@ -232,8 +231,8 @@ class TerraformRoot(Terraform):  # type: ignore[misc]
     def down(self, variables: Mapping[str, Any]) -> None:
         """Destroy everything in the state. An empty state is success. Raises TerraformError.
 
-        What the state says is taken for true first: to read it all again is a third of the time.
-        Where something had been changed by others and that fails, all is read and destroyed anew.
+        The first try trusts the state: reading every resource again takes a third of the time. If
+        that fails because others changed something, a second try reads every resource first.
         """
         self._prepare()
         try:
@@ -241,7 +240,7 @@ class TerraformRoot(Terraform):  # type: ignore[misc]
         except TerraformError as error:
             if find_denial(error.message) or parse_state_lock(error.message):
                 raise
-            self._log("the state is not what is there: reading everything")
+            self._log("the state may differ from the cloud: reading every resource")
             self._change("destroy", variables)
 
     def _change(
@@ -252,7 +251,7 @@ class TerraformRoot(Terraform):  # type: ignore[misc]
         *,
         refresh: bool = True,
     ) -> None:
-        """Apply or destroy once the state's lock is free; one that a dead run left is broken."""
+        """Apply or destroy once the state's lock is free; the lock of a dead run is broken."""
         for number, patience in enumerate(_LOCK_PATIENCE, 1):
             try:
                 self.cmd(
@@ -270,7 +269,7 @@ class TerraformRoot(Terraform):  # type: ignore[misc]
                 if lock is None or number == len(_LOCK_PATIENCE):
                     raise
                 if lock.is_abandoned(self._data, self._deadline):
-                    self._log(f"breaking the state's lock: {lock} has left it behind")
+                    self._log(f"breaking the state's lock: {lock} left it behind")
                     self._run(["terraform", "force-unlock", "-force", lock.id], "force-unlock")
 
     def _prepare(self) -> None:
@@ -363,7 +362,7 @@ def _messages(line: str) -> Iterator[dict[str, Any]]:
 
 
 def _clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Ours without what would change Terraform's meaning, plus ``extra``."""
+    """Our environment without variables that would change Terraform's behaviour, plus ``extra``."""
     kept = {
         name: value
         for name, value in os.environ.items()

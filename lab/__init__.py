@@ -1,4 +1,4 @@
-"""The gateway lab as a plain library: what a lab is, what it is called, what it costs.
+"""The gateway lab as a plain library: a lab's definition, its names, its cost.
 
-Nothing here knows of Prefect. Only :mod:`adapters` touches the outside world.
+Nothing here imports Prefect. Only :mod:`adapters` touches the outside world.
 """

@@ -1,4 +1,4 @@
-"""Which addresses may stand in the lab's firewall: single public IPv4 hosts only. Pure."""
+"""The addresses that a lab's firewall may allow: single public IPv4 hosts only. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from lab.errors import InvalidInputError
 
-#: Reserved for documentation: no host on the Internet has them, so a rule that names one opens
+#: Reserved for documentation: no host on the Internet has them, so a rule for one of them opens
 #: nothing. The local cloud, which has no public address, uses one.
 _DOCUMENTATION = tuple(
     ipaddress.IPv4Network(n) for n in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")
@@ -46,7 +46,7 @@ def host_cidr(text: str) -> str:
 
 
 def check_change(add: Collection[str], remove: Collection[str]) -> None:
-    """Raise InvalidInputError unless hosts are to be added or removed, and none of them both."""
+    """Raise InvalidInputError if no address is named, or one is in both lists."""
     if not add and not remove:
         raise InvalidInputError(
             "neither add nor remove names an address",
@@ -60,10 +60,10 @@ def check_change(add: Collection[str], remove: Collection[str]) -> None:
 
 
 def check_hosts(cidrs: Collection[str]) -> None:
-    """Raise InvalidInputError unless a lab's firewall may let in exactly these hosts."""
+    """Raise InvalidInputError unless a lab's firewall may allow this number of hosts."""
     if not 1 <= len(cidrs) <= MAX_HOSTS:
         raise InvalidInputError(
             f"the firewall would be open to {len(cidrs) or 'no'} hosts: 1 to {MAX_HOSTS} are "
             "allowed",
-            "Add or remove other addresses; lab-down takes the whole lab away.",
+            "Add or remove other addresses; lab-down destroys the whole lab.",
         )

@@ -1,9 +1,9 @@
-"""What Terraform was last applied with: whether it has anything to do can then be told without it.
+"""The record of the last apply: it shows, without Terraform, whether Terraform has anything to do.
 
 An apply that changes nothing takes as long as its provider takes to start and to ask about each
-resource. The record of an apply lies beside the state, and counts only while everything that went
-into it is the same: code, values, the state itself, and what of the lab exists. Pure but for the
-module's files, which it reads.
+resource. The record is stored next to the state, and counts only while everything that went into
+the apply is the same: code, values, the state itself, and the resources that exist. Pure, except
+that it reads the module's files.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ class Applied(BaseModel):
     fingerprint: str
     state: str
     outputs: dict[str, Any] = Field(default_factory=dict)
-    #: Everything of the lab that there was afterwards, as the sweep names it.
+    #: All resources of the lab after the apply, as the sweep names them.
     inventory: list[str] = Field(default_factory=list)
 
     def still_holds(self, fingerprint: str, state: str | None) -> bool:
-        """Whether the same code and values meet the state that this apply left."""
+        """Whether code and values are the same, and the state is the one that this apply left."""
         return (self.fingerprint, self.state) == (fingerprint, state)
 
 
 def fingerprint(module: Path, variables: Mapping[str, Any]) -> str:
     """A hash of a root module's files, its providers' lock and its variables.
 
-    No secret is to be among ``variables``: the hash is written beside the state.
+    ``variables`` must hold no secret: the hash is stored next to the state.
     """
     whole = hashlib.sha256()
     files = sorted((*module.glob("*.tf"), module / ".terraform.lock.hcl"))
@@ -44,6 +44,6 @@ def fingerprint(module: Path, variables: Mapping[str, Any]) -> str:
         *(piece for path in files for piece in (path.name.encode(), path.read_bytes())),
         json.dumps(variables, sort_keys=True).encode(),
     ):
-        # Lengths in front: no two sets of inputs run together into the same bytes.
+        # Each part follows its length, so that no two sets of inputs give the same bytes.
         whole.update(len(part).to_bytes(8, "big") + part)
     return whole.hexdigest()

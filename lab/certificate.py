@@ -1,8 +1,8 @@
-"""A lab's certificate: an authority of its own that signs one leaf, and is then gone. Pure.
+"""A lab's certificate: the lab's own authority signs one leaf, and its key is not kept. Pure.
 
 A task's public address is unknown before it runs and changes when Spot takes it back, so the leaf
-carries a name (:func:`lab.names.tls_name`) and callers pin the authority. Nothing here is written
-anywhere: who makes a certificate hands its PEM to Terraform, which hands it to Secrets Manager.
+carries a name (:func:`lab.names.tls_name`) and callers pin the authority. This module writes
+nothing: the caller gives the PEM to Terraform, which stores it in Secrets Manager.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from pydantic import BaseModel, ConfigDict, field_serializer
 
 from lab.durations import to_rfc3339
 
-#: For clocks that are behind ours.
+#: For clocks that are behind this machine's.
 SKEW = timedelta(minutes=5)
-#: Beyond the longest life: a lab may still be called while it waits for its end.
+#: Added to the longest life: a lab may still be called until it is destroyed.
 MARGIN = timedelta(days=1)
 
 
 class Trust(BaseModel):
-    """What callers must know to know the gateway; all of it is public. Times are UTC.
+    """What callers need to recognise the gateway; all of it is public. Times are UTC.
 
-    ``ca`` is PEM: the authority of the present certificate, and after it those that a task from
-    before may still show. ``version`` grows with each new certificate.
+    ``ca`` is PEM: the authority of the present certificate, and after it those that an older task
+    may still present. ``version`` grows with each new certificate.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -51,7 +51,7 @@ class Trust(BaseModel):
 
 @dataclass(frozen=True)
 class Certificate:
-    """What the gateway gets and what its callers get. ``pem`` holds the private key."""
+    """A certificate for the gateway, and the trust for its callers. ``pem`` has the private key."""
 
     pem: str = field(repr=False)
     trust: Trust
@@ -60,8 +60,8 @@ class Certificate:
 def make_certificate(name: str, at: datetime, until: datetime, *, after: int = 0) -> Certificate:
     """A new authority and its one leaf for ``name``, valid from shortly before ``at``.
 
-    Valid at least until ``until``, with a version above ``after``. The authority's key is in no
-    return value, and so gone. ``pem`` is the leaf's key, the leaf and the authority.
+    Valid at least until ``until``, with a version above ``after``. The authority's key is not
+    returned, so it is gone. ``pem`` is the leaf's key, the leaf and the authority.
     """
     version = max(int((at - SKEW).timestamp()), after + 1)
     begins = datetime.fromtimestamp(version, UTC)
@@ -106,18 +106,18 @@ def make_certificate(name: str, at: datetime, until: datetime, *, after: int = 0
 def renewed(
     held: str | None, known: Trust | None, name: str, at: datetime, until: datetime
 ) -> Certificate:
-    """What a lab is to have from now on: ``held`` and ``known`` if they will do, else new ones.
+    """The lab's certificate from now on: ``held`` with ``known`` if still good, else a new one.
 
-    ``held`` is what Secrets Manager has, ``known`` what the lab's record says. A new one goes on
-    trusting the authority of the old: its task serves until the next one is ready, or for good if
-    that one fails.
+    ``held`` is the PEM in Secrets Manager, ``known`` is in the lab's record. A new certificate
+    comes with trust in the old authority too: the old task serves until the next one is ready, and
+    stays if that one fails.
     """
     if held and known and _will_do(held, known, name, until):
         return Certificate(pem=held, trust=known)
     made = make_certificate(name, at, until, after=known.version if known else 0)
     trusted = _certificates(known.ca if known else "")
-    # What the cloud holds is what a task shows, though the record may be a step ahead. But nobody
-    # comes to be trusted by writing there.
+    # A task presents what the cloud holds; the record may be one step ahead. An authority that is
+    # only in the cloud is not trusted.
     shown = [ca for ca in _certificates(held or "")[1:] if ca in trusted]
     still = "".join(_text(ca) for ca in shown or trusted if ca.not_valid_after_utc > at)
     trust = made.trust.model_copy(update={"ca": made.trust.ca + still})
@@ -125,7 +125,7 @@ def renewed(
 
 
 def _will_do(held: str, known: Trust, name: str, until: datetime) -> bool:
-    """Whether ``held`` is a key with a leaf for ``name`` from ``known``'s authority, until then."""
+    """Whether ``held`` is a key with a leaf for ``name`` by ``known``'s authority, to ``until``."""
     chain, trusted = _certificates(held), _certificates(known.ca)
     if len(chain) != 2 or not trusted or chain[1] != trusted[0]:
         return False

@@ -41,7 +41,7 @@ def format_duration(value: timedelta | float) -> str:
 
 
 def now() -> datetime:
-    """This moment in UTC, to whole seconds, as it stands in records and tags."""
+    """This moment in UTC, to whole seconds, as records and tags have it."""
     return datetime.now(UTC).replace(microsecond=0)
 
 

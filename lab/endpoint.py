@@ -1,4 +1,4 @@
-"""Where a lab's gateway answers, how callers know it, and how they call it. Pure.
+"""Where a lab's gateway answers, how callers recognise it, and how they call it. Pure.
 
 The texts are the same in README, docs/call.md, terminal and Prefect's UI. They show no key.
 """
@@ -13,7 +13,7 @@ from lab import names
 
 
 class Endpoint(BaseModel):
-    """A gateway's address, the name in its certificate, and the authority that vouches for it."""
+    """A gateway's address, the name in its certificate, and the authority that signed it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -24,11 +24,11 @@ class Endpoint(BaseModel):
 
     @classmethod
     def of(cls, lab: str, address: str, ca: str) -> Endpoint:
-        """That of ``lab``'s task at ``address``."""
+        """The endpoint of ``lab``'s task at ``address``."""
         return cls(url=names.endpoint_of(address), tls_name=names.tls_name(lab), ca=ca)
 
     def variables(self, ca_file: str) -> dict[str, str]:
-        """What an application's environment needs besides the key, with ``ca`` in ``ca_file``."""
+        """An application's environment variables, without the key; ``ca_file`` holds ``ca``."""
         return {
             "OPENAI_BASE_URL": f"{self.url}/v1",
             "LAB_CA_FILE": ca_file,
@@ -39,7 +39,7 @@ class Endpoint(BaseModel):
 
 def call_with_curl(model: str) -> str:
     """A shell command that asks ``model``, given :meth:`Endpoint.variables` and the key."""
-    # In lines that a narrow terminal does not break.
+    # The lines are short enough for a narrow terminal.
     return f"""curl --cacert "$LAB_CA_FILE" --connect-to "::$LAB_ADDRESS:" \\
   "https://$LAB_TLS_NAME:{names.GATEWAY_PORT}/v1/chat/completions" \\
   -H "Authorization: Bearer $OPENAI_API_KEY" \\

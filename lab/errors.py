@@ -1,4 +1,4 @@
-"""Every error a user can meet, in two kinds: worth another try, or not.
+"""Every error that a user can see, in two kinds: another try may help, or not.
 
 Adapters translate each vendor's errors into these. :func:`is_transient` is the one place
 that decides what is retried.

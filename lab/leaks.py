@@ -1,7 +1,7 @@
-"""Finds static secrets in bytes: keys of AWS's, private keys, and values that are known. Pure.
+"""Finds static secrets in bytes: AWS keys, private keys, and known values. Pure.
 
-What it finds it names, and never shows. Code that only speaks of keys is no finding: a name, a
-marker or AWS's own example is not a key.
+It names the kind of each secret that it finds, and never shows the value. Code that only mentions
+keys is no finding: a name, a marker or AWS's own example is not a key.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-#: Longer than any key that is looked for, so that none is cut in two by the end of a piece.
+#: Longer than any key that is searched for, so that the end of a piece cuts none in two.
 OVERLAP = 1024
 #: AWS's documentation marks its made-up keys with this word.
 _EXAMPLE = b"EXAMPLE"
-#: How far from its mark a form may begin and end.
+#: How far from its mark a secret may begin and end.
 _AROUND = 256
 #: Shorter values than this would be found by chance.
 _SHORTEST = 12
@@ -22,7 +22,7 @@ _SHORTEST = 12
 
 @dataclass(frozen=True)
 class _Kind:
-    """A kind of secret: what says that there may be one, and what one looks like."""
+    """A kind of secret: the marks that hint at one, and the form of one."""
 
     name: str
     marks: tuple[bytes, ...]
@@ -46,14 +46,14 @@ _KINDS = (
     _Kind(
         "a private key",
         (b"PRIVATE KEY-----",),
-        # In JSON the ends of the lines are spelt out.
+        # In JSON the line ends are escaped.
         re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?:\s|\\[nr])*[A-Za-z0-9+/]{40}"),
     ),
 )
 
 
 def find_secrets(text: bytes, known: Mapping[str, str]) -> list[str]:
-    """What kinds of secrets stand in ``text``, each once; ``known`` has further ones by name."""
+    """The kinds of secrets in ``text``, each once; ``known`` has further values by name."""
     found = [kind.name for kind in _KINDS if _holds(text, kind)]
     for name, value in known.items():
         if len(value) >= _SHORTEST and value.encode() in text:
@@ -62,7 +62,7 @@ def find_secrets(text: bytes, known: Mapping[str, str]) -> list[str]:
 
 
 def find_in_pieces(pieces: Iterable[bytes], known: Mapping[str, str]) -> list[str]:
-    """As :func:`find_secrets`, of a text that comes in pieces and need not fit into memory."""
+    """Like :func:`find_secrets`, for a text that comes in pieces and need not fit into memory."""
     found: dict[str, None] = {}
     for text in _overlapping(pieces):
         found.update(dict.fromkeys(find_secrets(text, known)))
@@ -70,7 +70,7 @@ def find_in_pieces(pieces: Iterable[bytes], known: Mapping[str, str]) -> list[st
 
 
 def _holds(text: bytes, kind: _Kind) -> bool:
-    # Looking for a mark is many times faster than for a form, and most of a text has none.
+    # A search for a mark is many times faster than one for a form, and most texts have no mark.
     return any(
         _EXAMPLE not in match[0]
         for mark in kind.marks

@@ -27,7 +27,7 @@ class RunningTask:
 
 
 class LabState(StrEnum):
-    """What a lab is doing, as far as the cloud can tell."""
+    """The state of a lab, as far as the cloud shows it."""
 
     UP = "up"
     NO_TASK = "no task"
@@ -36,7 +36,7 @@ class LabState(StrEnum):
 
 
 class LabSeen(BaseModel):
-    """A lab as the cloud shows it. ``record`` is missing for one that nothing remembers."""
+    """A lab as the cloud shows it. ``record`` is ``None`` where the bucket has none."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
@@ -49,7 +49,7 @@ class LabSeen(BaseModel):
 
 
 class LiveLab(BaseModel):
-    """A lab as it is now, for whoever wants to call it or pays for it. Money is an estimate."""
+    """A lab as it is now, for those who call it or pay for it. Money is an estimate."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -61,19 +61,19 @@ class LiveLab(BaseModel):
     expires_at: datetime
     left: str
     models: list[str]
-    #: Those that Bedrock retires before long, with the day.
+    #: The models that Bedrock retires soon, with the day.
     ending: list[str] = Field(default_factory=list)
     allowed: list[str]
     deployer: str | None
     deployer_allowed: bool | None
     cost: CostReport
-    #: The host that is let in because it was the deployer's, and where that was until just now.
+    #: The host that the firewall allows as the deployer's, and the one that it just replaced.
     deployer_rule: str | None = None
     moved_from: str | None = None
 
     @property
     def has_lost_deployer(self) -> bool:
-        """Whether the firewall knows the deployer by an address that it has no more."""
+        """Whether the firewall allows the deployer at an address that it no longer has."""
         return None not in (self.deployer, self.deployer_rule) and (
             self.deployer != self.deployer_rule
         )

@@ -1,7 +1,6 @@
-"""What everything of a lab is called, so that nothing has to be remembered to be found again.
+"""The names of everything in a lab. They follow from the lab's name, so nothing is remembered.
 
-Pure. Terraform builds the same names from the same lab name; ``tests/terraform`` holds the two
-together.
+Pure. Terraform builds the same names from the same lab name; ``tests/terraform`` compares them.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ TAG_LAB = "lab:id"
 TAG_PROJECT = "lab:project"
 TAG_OWNER = "lab:owner"
 TAG_MANAGED_BY = "lab:managed-by"
-#: On roles, which belong to no region of their own.
+#: On roles, which belong to no region.
 TAG_REGION = "lab:region"
 TAG_EXPIRES_AT = "lab:expires-at"
 
@@ -53,7 +52,7 @@ def state_bucket(account: str, region: str) -> str:
 
 
 def lab_prefix(lab: str) -> str:
-    """Where everything of ``lab`` lies in the state bucket."""
+    """The prefix of everything of ``lab`` in the state bucket."""
     return f"labs/{lab}/"
 
 
@@ -63,12 +62,12 @@ def lab_state_key(lab: str) -> str:
 
 
 def lab_record_key(lab: str) -> str:
-    """The key of the lab's record, which tells its end without any other memory."""
+    """The key of the lab's record, which is enough to know its end."""
     return f"{lab_prefix(lab)}lab.json"
 
 
 def lab_applied_key(lab: str) -> str:
-    """The key of what Terraform was last applied with for the lab, see lab.applied."""
+    """The key of the record of the lab's last apply, see lab.applied."""
     return f"{lab_prefix(lab)}applied.json"
 
 

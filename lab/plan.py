@@ -1,4 +1,4 @@
-"""What an up has settled before it touches anything: models, addresses, architecture. Pure."""
+"""What an up decides before it changes anything: models, addresses, architecture. Pure."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from lab.models.lifecycle import ModelNote
 
 
 class PreflightResult(BaseModel):
-    """What preflight found: everything needed to go on, and proof that going on makes sense."""
+    """The result of preflight: all that the next stages need. It exists only if they may run."""
 
     model_config = ConfigDict(frozen=True)
 
     models: list[Model]
-    #: What was done about models that cannot be had, and what is to be known of the others.
+    #: What was done about unavailable models, and warnings about the others.
     model_notes: list[ModelNote] = Field(default_factory=list)
     #: The end of life of each alias that has one.
     model_ends: dict[str, datetime] = Field(default_factory=dict)
     cidrs: list[str]
-    #: The one of ``cidrs`` that nobody gave, because it is the deployer's.
+    #: The one of ``cidrs`` that nobody gave: preflight found it as the deployer's.
     deployer: str | None = None
     architecture: Architecture

@@ -1,7 +1,7 @@
-"""What must be true of a live lab, and whether it is, by what the cloud and the gateway said. Pure.
+"""What must be true of a live lab, and whether the answers of cloud and gateway show it. Pure.
 
-What should be comes from the lab's record; what is comes as facts that adapters have asked for.
-Nothing here knows how to ask, and no fact holds the value of a secret.
+The lab's record says how the lab should be; adapters ask for the facts. Nothing here knows how to
+ask, and no fact holds the value of a secret.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _CREDENTIALS = frozenset(
         "AWS_SHARED_CREDENTIALS_FILE",
     }
 )
-#: What the task gets from Secrets Manager, and in no other way.
+#: What the task gets from Secrets Manager, and from nowhere else.
 SECRETS = ("LITELLM_MASTER_KEY", "GATEWAY_TLS_PEM")
 _MOST_NAMED = 5
 
 
 class CheckName(StrEnum):
-    """The checks, by the names under which a miss is reported, and when each passes."""
+    """The checks: the name under which each is reported, and when it passes."""
 
     def __new__(cls, value: str, passes_if: str) -> CheckName:
         """``passes_if`` is the condition in words, as the reference shows it."""
@@ -65,8 +65,8 @@ class CheckName(StrEnum):
     )
     CERTIFICATE = (
         "TLS certificate",
-        "The gateway proves the lab's name, and no other, by the lab's own authority, for longer "
-        "than the lab lives.",
+        "The gateway's certificate has the lab's name and no other, is signed by the lab's own "
+        "authority, and is valid for longer than the lab lives.",
     )
     AUTHORITY = (
         "TLS authority",
@@ -76,29 +76,31 @@ class CheckName(StrEnum):
     PLAIN_HTTP = "plain HTTP refused", "A request without TLS gets no HTTP answer."
     KEY = (
         "key required",
-        "Each route, without a key and with a wrong one, answers 401 in OpenAI's form.",
+        "Each route answers 401 in OpenAI's form, without a key and with a wrong one.",
     )
     GATEWAY_MODELS = (
         "unlisted model refused by the gateway",
-        "With the key, a model that the lab has not is refused in OpenAI's form.",
+        "Even with the key, a model that the lab does not have is refused in OpenAI's form.",
     )
     IAM_MODELS = (
         "unlisted model refused by IAM",
-        "IAM's own simulation of the task role denies that model, and allows each of the lab's.",
+        "IAM's own simulation of the task role denies that model, and allows each model of the "
+        "lab.",
     )
     ROLE = (
         "task role's rights",
-        "The role's policies, as they stand now, allow calling the lab's models and nothing else; "
-        "none is attached; the boundary is there.",
+        "The role's own policies, as they are now, allow calls of the lab's models and nothing "
+        "else; no managed policy is attached; the boundary is there.",
     )
     DEFINITION = (
         "no static key in the task definition",
-        "The revision that runs contains no key of AWS's, no private key and not the gateway's "
-        "own, and names Secrets Manager for each secret.",
+        "The revision that runs contains no AWS key, no private key and not the gateway's key, "
+        "and names Secrets Manager for each secret.",
     )
     ENVIRONMENT = (
         "no static key in the environment",
-        "No variable that the container was started with is a key, or a place for one.",
+        "No variable that the container was started with holds a key, or has a name that AWS's "
+        "clients read credentials from.",
     )
     IMAGE = (
         "no static key in the image",
@@ -115,19 +117,19 @@ class CheckName(StrEnum):
     CAPACITY = "capacity provider", "The task runs on the capacity that was asked for."
     DIGEST = (
         "image digest",
-        "What was pushed is what runs, and what the registry holds under the tag.",
+        "The pushed image is the one that runs, and the one that the registry has under the tag.",
     )
-    RETENTION = "log retention", "The log group deletes what is old."
+    RETENTION = "log retention", "The log group deletes old entries."
     TAGS = (
         "tags",
         "Cluster, service, task, secrets, log group, security group and VPC carry lab, project and "
-        "owner (the task, which has its tags since it began: lab and project); the cluster carries "
+        "owner (the task, whose tags are those of its start: lab and project); the cluster carries "
         "the lab's end.",
     )
 
 
 class Check(BaseModel):
-    """One thing that was looked at: what it should be, and what it is."""
+    """One checked property: what it should be, and what it is."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -138,7 +140,7 @@ class Check(BaseModel):
 
 
 class Posture(BaseModel):
-    """Everything that was looked at of a lab."""
+    """All the checks of a lab."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -146,7 +148,7 @@ class Posture(BaseModel):
 
     @property
     def missed(self) -> list[Check]:
-        """What is not as it should be."""
+        """The checks that did not pass."""
         return [check for check in self.checks if not check.passed]
 
     @property
@@ -171,13 +173,13 @@ class Posture(BaseModel):
 
 
 def posture_of(checks: Iterable[Check]) -> Posture:
-    """``checks`` in the order of :class:`What`, however they came."""
+    """``checks`` in the order of :class:`CheckName`."""
     order = {what.value: number for number, what in enumerate(CheckName)}
     return Posture(checks=sorted(checks, key=lambda check: order[check.name]))
 
 
 def unknown_check(what: CheckName, why: str) -> Check:
-    """A check that could not be made is one that was missed: what is not known is not good."""
+    """A check that could not be made. It counts as missed: nobody knows whether all is well."""
     return Check(name=what, wanted="an answer", found=f"none: {why}", passed=False)
 
 
@@ -186,7 +188,7 @@ def unknown_check(what: CheckName, why: str) -> Check:
 
 @dataclass(frozen=True)
 class Ingress:
-    """Who may come in, by CIDR, prefix list or group, and on which ports (``None``: all)."""
+    """A rule of the firewall: a CIDR, prefix list or group, and its ports (``None``: all)."""
 
     source: str
     protocol: str
@@ -203,7 +205,7 @@ class Ingress:
 def judge_firewall(
     cidrs: Collection[str], port: int, groups: Collection[str], rules: Sequence[Ingress]
 ) -> Check:
-    """Whether ``rules`` of the task's ``groups`` let in exactly ``cidrs``, and on ``port`` only."""
+    """Whether ``rules`` of the task's ``groups`` allow exactly ``cidrs``, and on ``port`` only."""
     wanted = [Ingress(cidr, "tcp", port, port) for cidr in sorted(cidrs)]
     extra = [rule for rule in rules if rule not in wanted]
     missing = [rule for rule in wanted if rule not in rules]
@@ -219,7 +221,7 @@ def judge_firewall(
     )
 
 
-# --- the gateway, as strangers meet it -------------------------------------------------------
+# --- the gateway, seen from outside ----------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,7 @@ class TlsHandshake:
 
 @dataclass(frozen=True)
 class ForbiddenAttempt:
-    """An attempt that must fail: whether it did, and what was said."""
+    """An attempt that must fail: whether it did, and the answer."""
 
     refused: bool
     said: str
@@ -242,7 +244,7 @@ class ForbiddenAttempt:
 
 @dataclass(frozen=True)
 class Refusal:
-    """What a request got that must be refused: status, and whether in OpenAI's form."""
+    """The answer to a request that must be refused: status, and whether in OpenAI's form."""
 
     asked: str
     status: int
@@ -254,7 +256,7 @@ class Refusal:
 
 
 def judge_certificate(shown: TlsHandshake, name: str, end: datetime) -> Check:
-    """Whether the lab's own authority vouches for ``name`` beyond ``end``."""
+    """Whether the lab's own authority certifies ``name``, and no other, beyond ``end``."""
     wanted = f"{name} only, by the lab's authority, beyond {to_rfc3339(end)}"
     if shown.refused or shown.not_after is None:
         found = shown.refused or "no certificate"
@@ -284,7 +286,7 @@ def judge_key(refusals: Sequence[Refusal]) -> Check:
 
 
 def judge_gateway_models(refusals: Sequence[Refusal]) -> Check:
-    """Whether the gateway refused each model that the lab does not have, though it had the key."""
+    """Whether the gateway refused each model that the lab does not have, even with the key."""
     wrong = [r for r in refusals if r.status not in {400, 403, 404} or not r.openai_form]
     return Check(
         name=CheckName.GATEWAY_MODELS,
@@ -299,10 +301,10 @@ def judge_gateway_models(refusals: Sequence[Refusal]) -> Check:
 
 @dataclass(frozen=True)
 class Rights:
-    """What the task role may call: models as they are, and models through a profile alone."""
+    """What the task role may call: models directly, and models through a profile only."""
 
     direct: frozenset[str]
-    #: By the model's ARN, the profiles that lead to it.
+    #: The profiles that lead to a model, by the model's ARN.
     through: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
@@ -324,7 +326,7 @@ class Question:
 
 @dataclass(frozen=True)
 class RoleFacts:
-    """A role as IAM has it now. ``policies`` are its own documents by name."""
+    """A role as IAM has it now. ``policies`` are the documents of its own policies, by name."""
 
     boundary: str | None
     attached: tuple[str, ...]
@@ -332,7 +334,7 @@ class RoleFacts:
 
 
 def rights_of(record: LabRecord, place: Place) -> Rights:
-    """What the task role of the lab must be allowed, and no more."""
+    """What the task role of the lab must be allowed to call, and nothing more."""
     bedrock = f"arn:{place.partition}:bedrock"
     direct: set[str] = set()
     through: dict[str, set[str]] = {}
@@ -351,15 +353,15 @@ def rights_of(record: LabRecord, place: Place) -> Rights:
 
 
 def unlisted_model(record: LabRecord) -> str:
-    """The ID of a model that Bedrock has and the lab has not."""
+    """The ID of a model that Bedrock has and the lab does not."""
     listed = {model.model_id for model in record.served.values()}
     return next(model for model in _OTHER_MODELS if model not in listed)
 
 
 def questions_of(record: LabRecord, place: Place) -> list[Question]:
-    """What IAM is to be asked: each model of the lab, and one that is none of its models.
+    """The questions for IAM: each model of the lab, and one that the lab does not have.
 
-    The lab's own are asked so that a refusal of the other shows more than a role which may nothing.
+    The lab's own models are among them because a role without any rights refuses the other too.
     """
     rights = rights_of(record, place)
     asked = [Question(arn, allowed=True) for arn in sorted(rights.direct)]
@@ -397,9 +399,9 @@ def judge_iam_models(answers: Mapping[Question, Mapping[str, str]]) -> Check:
 
 
 def judge_role(role: RoleFacts, rights: Rights, boundary: str) -> Check:
-    """Whether the role's policies, as they stand now, name the lab's models and nothing else.
+    """Whether the role's policies, as they are now, name the lab's models and nothing else.
 
-    ``boundary`` is the ARN that the role must have as its boundary; empty for none in particular.
+    ``boundary`` is the ARN that the role must have as its boundary; empty if any will do.
     """
     wrong = [f"the attached policy {_last(arn)}" for arn in role.attached]
     if boundary and role.boundary != boundary:
@@ -446,7 +448,7 @@ def _statements(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 @dataclass(frozen=True)
 class Container:
-    """A container of the registered task definition that runs. ``text`` is all that it says."""
+    """A container of the registered task definition that runs. ``text`` is all of it as JSON."""
 
     name: str
     text: str = field(repr=False)
@@ -461,12 +463,12 @@ class Container:
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """The task that serves, and the revision that it is of."""
+    """The task that serves, and its revision."""
 
     arn: str
     revision: str
     containers: tuple[Container, ...]
-    #: What the task was started with beyond its revision, in its containers' environment.
+    #: Environment variables that the task was started with in addition to its revision's.
     overrides: Mapping[str, str] = field(repr=False)
     capacity: str | None
     image_digest: str | None
@@ -498,7 +500,7 @@ def judge_definition(task: TaskFacts, known: Mapping[str, str]) -> Check:
 
 
 def judge_environment(task: TaskFacts, known: Mapping[str, str]) -> Check:
-    """Whether no variable that the container was started with is a key, or a place for one."""
+    """Whether no variable that the container was started with holds a key, or is for one."""
     variables = {n: v for c in task.containers for n, v in c.environment.items()}
     variables |= task.overrides
     wrong = [f"the variable {name}" for name in sorted(variables.keys() & _CREDENTIALS)]
@@ -513,7 +515,7 @@ def judge_environment(task: TaskFacts, known: Mapping[str, str]) -> Check:
     )
     return Check(
         name=CheckName.ENVIRONMENT,
-        wanted="no key and no credentials of AWS's",
+        wanted="no key and no AWS credentials",
         found=_few(wrong) if wrong else names_found,
         passed=not wrong,
     )
@@ -521,14 +523,14 @@ def judge_environment(task: TaskFacts, known: Mapping[str, str]) -> Check:
 
 @dataclass(frozen=True)
 class Searched:
-    """What was looked through for static keys, and where which kinds of them were found."""
+    """A search for static keys: what was searched, and which kinds were found where."""
 
     looked_at: str
     findings: tuple[str, ...] = ()
 
 
 def judge_searched(what: CheckName, searched: Searched) -> Check:
-    """Whether nothing was found."""
+    """Whether the search found nothing."""
     return Check(
         name=what,
         wanted="no key",
@@ -541,12 +543,12 @@ def judge_searched(what: CheckName, searched: Searched) -> Check:
 
 
 def judge_hardening(task: TaskFacts) -> Check:
-    """Whether no container is root, writes to its disk, has powers, or can be entered."""
+    """Whether no container is root, writes to its disk, has capabilities, or can be entered."""
     wrong = []
     for container in task.containers:
         user = container.user.partition(":")[0]
         if user in {"", "0", "root"}:
-            wrong.append(f"{container.name} runs as {container.user or 'whom its image says'}")
+            wrong.append(f"{container.name} runs as {container.user or 'the user of its image'}")
         if not container.read_only:
             wrong.append(f"{container.name} may write to its root file system")
         if container.dropped != ("ALL",) or container.added:
@@ -583,15 +585,15 @@ def judge_digest(pushed: str | None, running: str | None, held: str | None) -> C
 
 
 def judge_retention(days: int | None) -> Check:
-    """Whether the log goes away by itself, though nobody destroys it."""
-    found = f"{days} days" if days else "for ever"
+    """Whether CloudWatch deletes old log entries by itself."""
+    found = f"{days} days" if days else "forever"
     return Check(name=CheckName.RETENTION, wanted="an end", found=found, passed=bool(days))
 
 
 def judge_tags(record: LabRecord, tags: Mapping[str, Mapping[str, str]]) -> Check:
     """Whether everything carries lab, project and owner, and the cluster the lab's end.
 
-    ``tags`` by what carries them; ``cluster`` is the one with the end.
+    ``tags`` are by resource; ``cluster`` is the one with the end.
     """
     wanted = {
         names.TAG_LAB: record.lab,
@@ -599,15 +601,15 @@ def judge_tags(record: LabRecord, tags: Mapping[str, Mapping[str, str]]) -> Chec
         names.TAG_OWNER: record.owner,
     }
     wrong = []
-    for thing, its in tags.items():
+    for resource, its in tags.items():
         expected = dict(wanted)
-        if thing == "task":
-            # ECS gives a task its tags when it starts; the owner may be another since.
+        if resource == "task":
+            # ECS gives a task its tags when it starts; the owner may have changed since.
             del expected[names.TAG_OWNER]
-        if thing == "cluster":
+        if resource == "cluster":
             expected[names.TAG_EXPIRES_AT] = to_rfc3339(record.expires_at)
         wrong += [
-            f"{thing} has {name} {its.get(name) or '(none)'}"
+            f"{resource} has {name} {its.get(name) or '(none)'}"
             for name, value in expected.items()
             if its.get(name) != value
         ]
@@ -615,13 +617,13 @@ def judge_tags(record: LabRecord, tags: Mapping[str, Mapping[str, str]]) -> Chec
     return Check(
         name=CheckName.TAGS,
         wanted=f"{tagged}; on the cluster the end",
-        found=_few(wrong) if wrong else f"so on {', '.join(tags)}",
+        found=_few(wrong) if wrong else f"as wanted on {', '.join(tags)}",
         passed=bool(tags) and not wrong,
     )
 
 
 def _few(things: Iterable[object]) -> str:
-    """``things`` in words, but for those that would be too many to read."""
+    """The first ``things`` in words, and how many more there are."""
     shown = [str(thing) for thing in things]
     more = len(shown) - _MOST_NAMED
     return ", ".join(shown[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
@@ -632,5 +634,5 @@ def _list(value: Any) -> list[str]:
 
 
 def _last(arn: str | None) -> str:
-    """The part of an ARN or an action that people know it by."""
+    """The last part of an ARN or an action, by which people know it."""
     return (arn or "").rsplit("/", 1)[-1].removeprefix("bedrock:")

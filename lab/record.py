@@ -1,7 +1,7 @@
-"""What the cloud itself remembers of a lab: the record beside its state in the state bucket. Pure.
+"""A lab's record, which is stored next to its Terraform state in the state bucket. Pure.
 
-Written before anything billable exists, so that whoever finds the bucket can find every lab and its
-end, with no other memory.
+It is written before anything billable exists, so the bucket alone is enough to find every lab and
+its end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RECORD_VERSION = 1
 
 
 class Reason(StrEnum):
-    """Why a lab is to be destroyed; only what was asked for by a person is done in any case."""
+    """Why a lab is to be destroyed; only a person's request (``ASKED``) holds in any case."""
 
     ASKED = "asked"
     END = "end"
@@ -62,20 +62,20 @@ class LabRecord(BaseModel):
     models: list[str] = Field(default_factory=list)
     #: When Bedrock retires the model behind an alias, as far as was known at the last up.
     model_ends: dict[str, datetime] = Field(default_factory=dict)
-    #: What stands behind each alias: what the task role may call.
+    #: The model behind each alias: the task role may call these.
     served: dict[str, ServedModel] = Field(default_factory=dict)
     #: The image that was last rolled out, written as ``repository:tag@digest``.
     image: PinnedImage | None = None
     cidrs: list[str] = Field(default_factory=list)
-    #: The one of ``cidrs`` that is there because it was the deployer's: it may be moved.
+    #: The one of ``cidrs`` that was added as the deployer's: it may move with the deployer.
     deployer: str | None = None
-    #: Whether somebody gave that one too: then it stays when the deployer moves.
+    #: Whether somebody also gave that address: then it stays when the deployer moves.
     deployer_given: bool = False
-    #: Which of its keys the lab has: Terraform has AWS make another for another number.
+    #: The number of the lab's key: for another number, Terraform has AWS make another key.
     key_version: int = 1
-    #: Minutes before the end for which a notice of this end was given.
+    #: Minutes before the end for which a notice of this end was already given.
     notices: list[int] = Field(default_factory=list)
-    #: How callers know the gateway; ``None`` until the lab is provisioned.
+    #: How callers recognise the gateway; ``None`` until the lab is provisioned.
     trust: Trust | None = None
 
     @field_serializer("created_at", "expires_at")
@@ -114,16 +114,16 @@ class LabRecord(BaseModel):
         return self.model_copy(update={"expires_at": expires_at, "notices": []})
 
     def allowing(self, add: Collection[str], remove: Collection[str]) -> LabRecord:
-        """The record with ``add`` let in and ``remove`` no longer; what is so already stays so.
+        """The record that allows ``add`` too, and ``remove`` no longer. Repeating changes nothing.
 
-        Raises InvalidInputError if nobody would be let in, or more hosts than a firewall takes.
+        Raises InvalidInputError if no host would be allowed, or more than a firewall takes.
         """
         cidrs = sorted({*self.cidrs, *add} - {*remove})
         check_hosts(cidrs)
         return self.model_copy(
             update={
                 "cidrs": cidrs,
-                # Whoever shuts the deployer out does not want it back at its next address.
+                # A person who removes the deployer does not want it back at its next address.
                 "deployer": None if self.deployer in remove else self.deployer,
                 "deployer_given": self.deployer not in remove
                 and (self.deployer_given or self.deployer in add),
@@ -131,10 +131,10 @@ class LabRecord(BaseModel):
         )
 
     def following(self, address: str) -> LabRecord:
-        """The record with the deployer at ``address``; what somebody gave by name stays.
+        """The record with the deployer at ``address``; the addresses that somebody gave stay.
 
-        For a record that says which host is the deployer's. Raises InvalidInputError if more hosts
-        would be let in than a firewall takes.
+        Only for a record that names the deployer's host. Raises InvalidInputError if more hosts
+        would be allowed than a firewall takes.
         """
         if address == self.deployer:
             return self
@@ -146,13 +146,13 @@ class LabRecord(BaseModel):
         )
 
     def with_new_key(self) -> LabRecord:
-        """The record of a lab whose key is another from the next apply on."""
+        """The record of a lab that gets another key at the next apply."""
         return self.model_copy(update={"key_version": self.key_version + 1})
 
     def to_be_destroyed(self, reason: Reason, at: datetime, of_run: str | None = None) -> bool:
-        """Whether ``reason`` holds: the end may have moved, a failed up may be wanted kept.
+        """Whether ``reason`` still holds: the end may have moved, a failed lab may be kept.
 
-        The up that failed must be the lab's last: one that was refused changed nothing.
+        The failed up must be the lab's last: one that was refused changed nothing.
         """
         match reason:
             case Reason.END:
@@ -163,9 +163,9 @@ class LabRecord(BaseModel):
                 return True
 
     def ending_models(self, until: datetime) -> list[str]:
-        """Each alias whose model Bedrock retires until then, and the day: ``alias (2030-01-31)``.
+        """Each alias whose model Bedrock retires by ``until``, soonest first.
 
-        Soonest first.
+        With the day, as in ``alias (2030-01-31)``.
         """
         ends = sorted((end, alias) for alias, end in self.model_ends.items() if end <= until)
         return [f"{alias} ({end:%Y-%m-%d})" for end, alias in ends]

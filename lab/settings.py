@@ -21,9 +21,9 @@ from lab.fargate import Architecture
 from lab.spec import describe_validation
 
 ROOT = Path(__file__).resolve().parent.parent
-#: The dated list of releases that no image may hold.
+#: The dated list of releases that no image may contain.
 ADVISORIES_PATH = ROOT / "config" / "advisories.yaml"
-#: What wheels may install besides the package of their own name.
+#: What wheels may install in addition to the package of their own name.
 WHEEL_RULES_PATH = ROOT / "config" / "wheels.yaml"
 #: Independent services that answer with the caller's address as plain text.
 ADDRESS_SOURCES = (
@@ -34,7 +34,7 @@ ADDRESS_SOURCES = (
 
 
 class Settings(BaseSettings):
-    """The place a lab runs in. Frozen; every field has the value that suits AWS."""
+    """The place a lab runs in. Frozen; the default of every field suits AWS."""
 
     model_config = SettingsConfigDict(env_prefix="LAB_", frozen=True, extra="ignore")
 
@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     )
     architecture: Architecture = Field(
         default=Architecture.X86_64,
-        description="Of wheels, image and task. The local target has the machine's own.",
+        description="Of wheels, image and task. The local target uses the machine's own.",
     )
     registry_host: str | None = Field(
         default=None, description="Push and pull through this host instead of ECR's own."
@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     )
     address_sources: Annotated[tuple[str, ...], NoDecode] = Field(
         default=ADDRESS_SOURCES,
-        description="Services that answer with the caller's address, with commas between; two must "
+        description="Services that answer with the caller's address, separated by commas; two must "
         "agree.",
     )
     follow_address: bool = Field(
@@ -81,7 +81,7 @@ class Settings(BaseSettings):
         description="How long after a lab's end the cloud itself stops its service.",
     )
     notices: Annotated[tuple[int, ...], NoDecode] = Field(
-        default=(30, 5), description="Minutes before a lab's end to give notice at, as JSON."
+        default=(30, 5), description="Minutes before a lab's end at which to give notice, as JSON."
     )
     notify_block: str | None = Field(
         default=None, description="A notification block, `type/name`, such as `slack-webhook/ops`."
@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     )
     unlisted_models: bool = Field(
         default=False,
-        description="Serve models that Bedrock does not list: for a stand-in that answers for any.",
+        description="Serve models that Bedrock does not list: for a stand-in that answers for all.",
     )
     rollout_deadline: timedelta = Field(
         default=timedelta(minutes=10), description="How long ECS may take to roll out."
@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     #: From a running task to a gateway that serves: 42 s on Fargate's smallest size.
     readiness_deadline: timedelta = Field(
         default=timedelta(minutes=3),
-        description="How long the gateway may take to be ready after that.",
+        description="How long the gateway of a running task may take to be ready.",
     )
     terraform_deadline: timedelta = Field(
         default=timedelta(minutes=20), description="How long one Terraform command may take."
@@ -183,7 +183,7 @@ class Settings(BaseSettings):
         return ROOT / "config" / "models.yaml"
 
     def warn_of_models_until(self, at: datetime) -> datetime:
-        """A model whose life ends before this is told of: no lab of ``at`` lives any longer."""
+        """A model whose life ends before this gets a warning: no lab of ``at`` lives longer."""
         return at + max(self.model_notice, self.longest_life)
 
     @property

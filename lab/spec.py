@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 
 def _as_value_error(check: Callable[[_T], object]) -> Callable[[_T], _T]:
-    """Let pydantic report a LabError's words."""
+    """Let pydantic report a LabError's message."""
 
     def validate(value: _T) -> _T:
         try:
@@ -55,7 +55,7 @@ def _check_models(aliases: list[str]) -> None:
 
 
 def described(text: str, **schema: Any) -> Any:
-    """A field's description, also where Prefect makes a parameter of a flow of it.
+    """A field's description, also where Prefect makes a flow's parameter from the field.
 
     Prefect keeps only what is in the extra schema.
     """
@@ -117,7 +117,7 @@ class OnRetired(StrEnum):
 
 
 class LabSpec(BaseModel):
-    """A lab as somebody wants it. Valid once it exists: every bound is checked here."""
+    """The lab that somebody wants. An instance is valid: every bound is checked here."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -187,8 +187,8 @@ class LabSpec(BaseModel):
     owner: Annotated[
         str,
         Field(
-            description="Who answers for the lab: 1 to 64 letters, digits and `_.@+-`. A tag of "
-            "all that it has.",
+            description="Who is responsible for the lab: 1 to 64 letters, digits and `_.@+-`. It "
+            "becomes a tag of every resource.",
             pattern=r"^[\w.@+-]{1,64}$",
         ),
     ] = "unknown"

@@ -1,6 +1,6 @@
-"""Waiting for a state: with a deadline, a growing pause, and words for what is awaited.
+"""Waiting for a state: with a deadline, a growing pause, and a name for what is awaited.
 
-Pure: time itself is an argument, so that tests of pollers take no time.
+Pure: the clock is an argument, so that tests of pollers take no time.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def wait_for(
 ) -> T:
     """The first value of ``check`` that is not ``None``.
 
-    ``check`` raises to end the wait at once, because ``what`` can no longer come. Pauses grow by
-    half from ``first_pause`` to ``longest_pause`` seconds; ``log`` hears every ten seconds that
+    ``check`` raises to end the wait at once, when ``what`` can no longer come. Pauses grow by half
+    from ``first_pause`` to ``longest_pause`` seconds; every ten seconds ``log`` gets a line that
     the wait goes on. Raises DeadlineError after ``deadline`` seconds.
     """
     started = logged = clock()

@@ -1,1 +1,1 @@
-"""AWS: one module for each thing that is spoken of, every vendor error translated."""
+"""AWS: one module for each subject, every vendor error translated."""

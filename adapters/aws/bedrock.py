@@ -1,7 +1,7 @@
-"""What Bedrock says of the models that a lab wants, and the agreements that some of them need.
+"""What Bedrock says about the models of a lab, and the agreements that some of them need.
 
-Agreements are the account's, not a lab's: they are made by whoever deploys, before anything that
-costs, and outlive every lab. The lab's own role may call models and nothing else.
+Agreements belong to the account, not to a lab: the deployer makes them before anything that costs,
+and they outlive every lab. The lab's own role may call models and nothing else.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from lab.waiting import wait_for
 if TYPE_CHECKING:
     from mypy_boto3_bedrock import BedrockClient
 
-#: What Bedrock says of an ID that it does not know, or knows no longer.
+#: Bedrock's error codes for an ID that it does not know, or no longer knows.
 _UNLISTED = {"ResourceNotFoundException", "ValidationException"}
 _AVAILABILITY = "bedrock:GetFoundationModelAvailability"
 _BY_HAND = "Subscribe in Bedrock's console, or name other models."
 
 
 def ask_models(cloud: Cloud, models: list[Model]) -> list[ModelFacts]:
-    """What Bedrock says of each of ``models`` to this account in this region, in order.
+    """What Bedrock says about each of ``models`` to this account in this region, in order.
 
-    All are asked side by side, in one to five calls each; nothing is changed. An action that is
-    not allowed is a PermanentError that names it: what is not known is never taken for granted.
+    The models are asked about in parallel, in one to five calls each; nothing is changed. Raises
+    PermanentError that names an action which is not allowed: a missing answer is not a yes.
     """
     bedrock = _client(cloud)
     with ThreadPoolExecutor(max_workers=8) as pool:
@@ -44,12 +44,12 @@ def ask_models(cloud: Cloud, models: list[Model]) -> list[ModelFacts]:
 def subscribe(cloud: Cloud, model_id: str) -> None:
     """Ask for the account's agreement to the public offer of ``model_id``.
 
-    On return it is on its way, see :func:`await_agreements`. That somebody else has asked already
-    is success.
+    On return it is on its way, see :func:`await_agreements`. If somebody else has already asked
+    for it, that is success.
     """
     bedrock = _client(cloud)
     doing = f"subscribing to {model_id}"
-    # An offer's token and documents let their bearer agree: neither is ever logged.
+    # A person with an offer's token and documents can agree to it: neither is ever logged.
     with translate_aws_errors(f"{doing} (bedrock:ListFoundationModelAgreementOffers)"):
         offers = bedrock.list_foundation_model_agreement_offers(
             modelId=model_id, offerType="PUBLIC"
@@ -69,7 +69,7 @@ def subscribe(cloud: Cloud, model_id: str) -> None:
 def await_agreements(
     cloud: Cloud, model_ids: list[str], *, deadline: float, log: Callable[[str], None]
 ) -> None:
-    """Wait until the account may call each of ``model_ids`` by the agreement on its way.
+    """Wait until the account may call each of ``model_ids``, whose agreements are on their way.
 
     Raises PermanentError as soon as one has failed, and DeadlineError after ``deadline`` seconds.
     May be called again, by another run too.
@@ -92,7 +92,7 @@ def await_agreements(
                 log(f"the account may call {model_id} now")
                 del missing[model_id]
                 continue
-            # An agreement that was on its way and is gone was ended by the Marketplace.
+            # If an agreement was on its way and is gone, the Marketplace has ended it.
             ended = before is Agreement.PENDING and status is Agreement.NOT_AVAILABLE
             if ended or status is Agreement.ERROR:
                 said = answer["agreementAvailability"].get("errorMessage", "Bedrock says no more")
@@ -166,7 +166,7 @@ def _ask(bedrock: BedrockClient, model: Model) -> ModelFacts:
 
 
 def _is_offered(bedrock: BedrockClient, model_id: str) -> bool:
-    """Whether there is something to agree to: not every provider's models have terms of its own."""
+    """Whether there is something to agree to: not every provider has terms for its models."""
     with translate_aws_errors(
         f"looking for offers of {model_id} (bedrock:ListFoundationModelAgreementOffers)"
     ):

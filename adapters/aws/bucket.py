@@ -1,6 +1,6 @@
 """The state bucket: Terraform's states, the labs' records, and the leases of runs.
 
-What is written here survives every machine; nothing is read or written but by key.
+Its objects outlive every machine, and are read and written by key only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class StateBucket:
     """The bucket ``name``. May be shared between threads."""
 
     def __init__(self, cloud: Cloud, name: str) -> None:
-        """``cloud`` is asked for it; the bucket need not exist yet."""
+        """``cloud`` holds the bucket, which need not exist yet."""
         self.name = name
         self._cloud = cloud
 
@@ -38,8 +38,8 @@ class StateBucket:
     def ensure(self) -> bool:
         """Make the bucket if it is missing: versioned, encrypted, private. True if it was made.
 
-        An existing bucket that we own is brought to the same settings. Safe to call at once from
-        several places.
+        An existing bucket of this account gets the same settings. Safe to call from several places
+        at once.
         """
         with translate_aws_errors(f"making the state bucket {self.name}"):
             made = not self.exists() and self._create()
@@ -85,7 +85,7 @@ class StateBucket:
         return made
 
     def _has_all_settings(self) -> bool:
-        """Whether the tag is there: it is the last thing that is set."""
+        """Whether the tag is there: it is set last."""
         try:
             tags = self._s3.get_bucket_tagging(Bucket=self.name)["TagSet"]
         except ClientError as error:
@@ -95,7 +95,7 @@ class StateBucket:
         return any(tag["Key"] == names.TAG_PROJECT for tag in tags)
 
     def exists(self) -> bool:
-        """Whether the bucket exists and is ours."""
+        """Whether the bucket exists and belongs to this account."""
         with translate_aws_errors(f"looking for the bucket {self.name}"):
             try:
                 self._s3.head_bucket(Bucket=self.name)
@@ -189,7 +189,7 @@ class StateBucket:
         return sorted(prefix.split("/")[1] for prefix in prefixes)
 
     def delete_prefix(self, prefix: str) -> None:
-        """Delete every version of every object under ``prefix``. Nothing there is success."""
+        """Delete every version of every object under ``prefix``; success if there is none."""
         with translate_aws_errors(f"emptying s3://{self.name}/{prefix}"):
             try:
                 pages = self._s3.get_paginator("list_object_versions").paginate(
@@ -209,7 +209,7 @@ class StateBucket:
                     raise
 
     def delete(self) -> None:
-        """Delete the bucket with everything in it. Nothing there is success."""
+        """Delete the bucket with everything in it; success if there is none."""
         self.delete_prefix("")
         with translate_aws_errors(f"deleting the bucket {self.name}"):
             try:

@@ -1,4 +1,4 @@
-"""Reads out of a refusal which action, on what, its caller would need."""
+"""Reads from a refusal which action, on which resource, the caller would need."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _NAMED = re.compile(
     r"(?:\s+on\s+(?:the\s+)?resource:?\s+[\"']?(?P<resource>[^\s\"',]+))?",
     re.IGNORECASE,
 )
-#: How Terraform's provider tells a refusal whose words name nothing.
+#: How Terraform's provider reports a refusal that names no action.
 _OPERATION = re.compile(
     r"operation error (?P<service>[\w ]+): (?P<operation>\w+),.*?StatusCode: 403"
 )
 _REFUSED = re.compile(r"AccessDenied|UnauthorizedOperation|api error Forbidden|AuthorizationError")
-#: Operations that S3 authorises as another action, and refuses without a word: HEAD has no body.
+#: Operations that S3 authorises as another action. It refuses HEAD without a message: no body.
 _ACTIONS = {
     "HeadBucket": "s3:ListBucket",
     "HeadObject": "s3:GetObject",
@@ -40,13 +40,14 @@ class Denial:
     def hint(self) -> str:
         """What to do about it."""
         return (
-            f"Allow {self.action} to whoever runs the lab: {POLICY} has all that a lab needs. "
-            "A boundary or an organisation's policy can refuse it too; the cloud's words tell."
+            f"Allow {self.action} to the identity that runs the lab: {POLICY} has all that a lab "
+            "needs. A boundary or an organisation's policy can refuse it too: read the cloud's "
+            "message."
         )
 
 
 def find_denial(said: str, operation: str = "") -> Denial | None:
-    """The refusal in ``said``, which a cloud or Terraform wrote; ``None`` if it is of another kind.
+    """The refusal in ``said``, a message of AWS or Terraform; ``None`` if it is another error.
 
     ``operation`` is what was called, for a refusal that does not name its action.
     """

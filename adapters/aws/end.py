@@ -18,7 +18,7 @@ class LabEnd:
     """The end of ``lab``."""
 
     def __init__(self, cloud: Cloud, lab: str) -> None:
-        """``cloud`` is asked for it; nothing of the lab need exist yet."""
+        """``cloud`` holds the lab, of which nothing need exist yet."""
         self.lab = lab
         self.name = names.resource_name(lab)
         self._cloud = cloud
@@ -36,7 +36,7 @@ class LabEnd:
                 known = scheduler.get_schedule(Name=name, GroupName=group)
             except scheduler.exceptions.ResourceNotFoundException:
                 return False
-            # An update replaces the whole schedule: what is not given again is gone.
+            # An update replaces the whole schedule: a setting that is not given again is gone.
             not_settable = {"ResponseMetadata", "Arn", "CreationDate", "LastModificationDate"}
             kept = {key: value for key, value in known.items() if key not in not_settable}
             kept["ScheduleExpression"] = f"at({at.astimezone(UTC):%Y-%m-%dT%H:%M:%S})"

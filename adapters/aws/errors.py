@@ -47,14 +47,14 @@ _BAD_CREDENTIAL_CODES = {
     "AuthFailure",
     "InvalidAccessKeyId",
 }
-#: HEAD requests are refused without a word but their status.
+#: A refused HEAD request has a status only.
 _DENIED_CODES = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
 _SIGN_IN = "Sign in to AWS again (for example `aws sso login`) and run the command again."
 
 
 @contextmanager
 def translate_aws_errors(doing: str) -> Iterator[None]:
-    """Translate boto3's errors into the project's, saying what was being done."""
+    """Translate boto3's errors into the project's; ``doing`` says what was being done."""
     try:
         yield
     except ClientError as error:

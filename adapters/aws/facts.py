@@ -1,7 +1,7 @@
-"""What AWS says of a live lab, as plain facts for :mod:`lab.posture` to judge. Changes nothing.
+"""What AWS says about a live lab, as plain facts for :mod:`lab.posture` to judge. Changes nothing.
 
-What serves is asked about, not what was meant to: the security groups are those of the task's own
-network interface, the definition is the revision that the task is of.
+The facts are those of the task that serves, not of the one that should: its own network
+interface's security groups, and its own revision of the task definition.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _UP_AGAIN = "Bring the lab up again."
 
 
 def read_task(cloud: Cloud, lab: str, task_arn: str) -> TaskFacts:
-    """The task and the revision that it is of; PermanentError if the task is gone."""
+    """The task and its revision; PermanentError if the task is gone."""
     ecs, name = cast("ECSClient", cloud.client("ecs")), names.resource_name(lab)
     with translate_aws_errors(f"describing the task of {lab}"):
         tasks = ecs.describe_tasks(cluster=name, tasks=[task_arn])["tasks"]
@@ -98,7 +98,7 @@ def _groups(cloud: Cloud, lab: str, task: TaskTypeDef) -> list[str]:
 
 
 def read_ingress(cloud: Cloud, groups: Iterable[str]) -> list[Ingress]:
-    """Every rule by which something may come in through any of ``groups``, one a source."""
+    """Every ingress rule of ``groups``, one for each source."""
     ec2 = cast("EC2Client", cloud.client("ec2"))
     wanted = list(groups)
     if not wanted:
@@ -136,7 +136,7 @@ def read_role(cloud: Cloud, role: str) -> RoleFacts:
             for name in page["PolicyNames"]
         ]
         policies = {
-            # botocore reads the document, which travels as text.
+            # botocore parses the document, which AWS sends as text.
             name: cast(
                 "dict[str, Any]",
                 iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"],
@@ -149,9 +149,9 @@ def read_role(cloud: Cloud, role: str) -> RoleFacts:
 def ask_iam(
     cloud: Cloud, role_arn: str, questions: Iterable[Question]
 ) -> dict[Question, dict[str, str]]:
-    """What IAM decides about each of ``questions``, by action, with all that it evaluates.
+    """What IAM decides about each of ``questions``, by action.
 
-    That is the role's policies, its boundary, and what an organisation lays over both.
+    It evaluates the role's policies, its boundary, and an organisation's limits on both.
     """
     iam = cast("IAMClient", cloud.client("iam"))
 
@@ -162,7 +162,7 @@ def ask_iam(
             if question.profile
             else {}
         )
-        # One resource a call: of several, IAM tells apart only what it has no common answer to.
+        # One resource per call: for several, IAM gives one answer where it is the same for all.
         with translate_aws_errors(f"asking IAM whether the gateway may call {question}"):
             answer = iam.simulate_principal_policy(
                 PolicySourceArn=role_arn,
@@ -178,7 +178,7 @@ def ask_iam(
 
 
 def read_retention(cloud: Cloud, lab: str) -> int | None:
-    """For how many days the lab's log is kept; ``None`` for ever. PermanentError without a log."""
+    """For how many days the lab's log is kept; ``None``: forever. PermanentError without a log."""
     return _log_group(cloud, lab).get("retentionInDays")
 
 
@@ -193,7 +193,7 @@ def _log_group(cloud: Cloud, lab: str) -> Mapping[str, Any]:
 
 
 def read_tags(cloud: Cloud, lab: str, task: TaskFacts) -> dict[str, dict[str, str]]:
-    """The tags of each of the lab's things, by what it is."""
+    """The tags of each of the lab's resources, by kind."""
     ecs, name = cast("ECSClient", cloud.client("ecs")), names.resource_name(lab)
     secrets = cast("SecretsManagerClient", cloud.client("secretsmanager"))
     logs = cast("CloudWatchLogsClient", cloud.client("logs"))

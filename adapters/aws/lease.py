@@ -1,8 +1,8 @@
 """One mutating run per lab at a time, in every Prefect and on every machine: a lease in S3.
 
-The lease is an object that only conditional writes change. Its holder renews it; whoever waits
-watches it, and takes it over when it has not changed for a minute by the watcher's own clock, so
-that no two clocks need agree. Prefect's concurrency limits end at its own server; see
+The lease is an object that only conditional writes change. Its holder renews it. A run that waits
+watches it, and takes it over when it has not changed for a minute by that run's own clock, so no
+two clocks need agree. Prefect's concurrency limits end at its own server; see
 docs/decisions/0010-lease-in-s3.md.
 """
 
@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from lab.errors import LabError, PermanentError
 from lab.waiting import wait_for
 
-#: Seconds without renewal after which a holder is taken for dead, and between its renewals.
+#: Seconds without renewal after which a holder counts as dead, and seconds between renewals.
 LEASE_SECONDS = 60.0
 RENEW_SECONDS = 15.0
 
@@ -55,7 +55,7 @@ class LeaseLostError(PermanentError):
 
 
 class Store(Protocol):
-    """What a lease needs of an object store: conditional writes that answer ``None`` if beaten."""
+    """What a lease needs of an object store: conditional writes, ``None`` for a lost race."""
 
     def read(self, key: str) -> tuple[bytes, str] | None:
         """The object and its ETag."""
@@ -81,8 +81,8 @@ def hold_lease(
 ) -> Iterator[None]:
     """Hold ``lab`` within the block.
 
-    ``patience`` says for how many seconds to wait for a given holder; after that LabHeldError is
-    raised, as soon as the holder has been heard: a dead one is taken over from instead.
+    ``patience`` says for how many seconds to wait for a given holder. After that LabHeldError is
+    raised, but only if the holder has renewed meanwhile: the lease of a dead one is taken over.
     ``on_lost`` is called from another thread when the lease cannot be renewed any more; then the
     block's end raises LeaseLostError, unless the block raised something itself.
     """
@@ -106,7 +106,7 @@ def lease_key(lab: str) -> str:
 
 
 def current_holder(store: Store, lab: str) -> Holder | None:
-    """Who holds ``lab``, or held it when it died; ``None`` when it is free."""
+    """The run that holds ``lab``, or held it when it died; ``None`` when it is free."""
     found = store.read(lease_key(lab))
     return _holder_of(found[0]) if found else None
 
@@ -135,10 +135,10 @@ def _acquire(
         if other is None or other.run == holder.run:
             return store.write(key, _body(holder, 0), etag)
         if clock() - seen.setdefault(etag, clock()) >= LEASE_SECONDS:
-            log(f"taking lab {lab} over from {other}, which has not been heard for a minute")
+            log(f"taking lab {lab} over from {other}, which has not renewed for a minute")
             return store.write(key, _body(holder, 0), etag)
-        # Without patience a dead holder would refuse everybody, for nobody would watch it long
-        # enough to take over from it.
+        # Only a holder that has renewed refuses others. Otherwise a dead one would refuse every
+        # run without patience, and none would watch it long enough to take over.
         heard = first.setdefault(other.run, etag) != etag
         if heard and clock() - started >= patience(other):
             raise LabHeldError(lab, other)
@@ -178,7 +178,7 @@ class _Keeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """Give the lease back, if it is still ours."""
+        """Give the lease back, if this run still holds it."""
         self._ending.set()
         self._thread.join(timeout=LEASE_SECONDS)
         if not self.lost:
@@ -190,14 +190,14 @@ class _Keeper:
     def _keep(self) -> None:
         while not self._ending.wait(self._every):
             self._renewals += 1
-            # Others count from when they see the renewal, which may be before its answer is here.
+            # Others count from when they see the renewal, which may be before its answer arrives.
             begun = self._clock()
             try:
                 etag = self._store.write(self._key, _body(self._holder, self._renewals), self._etag)
                 etag = etag or self._still_ours()
-            except Exception as error:  # whatever it is, the renewing must go on
+            except Exception as error:  # renewing must go on after any error
                 self._log(f"the lease could not be renewed yet: {error}")
-                # Others take over after LEASE_SECONDS; be gone before they do.
+                # Others take over after LEASE_SECONDS; this run must stop before they do.
                 if self._clock() - self._renewed < LEASE_SECONDS - self._every:
                     continue
                 etag = None
@@ -209,7 +209,7 @@ class _Keeper:
             self._etag, self._renewed = etag, begun
 
     def _still_ours(self) -> str | None:
-        """The ETag after a renewal that was written though its answer was lost."""
+        """The ETag after a renewal that was written, although its answer was lost."""
         found = self._store.read(self._key)
         holder = _holder_of(found[0]) if found else None
         return found[1] if found and holder and holder.run == self._holder.run else None

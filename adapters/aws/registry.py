@@ -15,7 +15,7 @@ from lab.errors import PermanentError
 if TYPE_CHECKING:
     from mypy_boto3_ecr import ECRClient
 
-#: Manifests of one image each; a list of several has no configuration of its own.
+#: Types of manifests of a single image; a list of several images has no configuration.
 _MANIFESTS = [
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.oci.image.manifest.v1+json",
@@ -25,7 +25,7 @@ _UP_AGAIN = "Bring the lab up again."
 
 @dataclass(frozen=True)
 class RegistryLogin:
-    """What Docker needs to push: short-lived, and never to be logged."""
+    """What Docker needs to push: short-lived. It must never be logged."""
 
     username: str
     password: str
@@ -37,7 +37,7 @@ class RegistryLogin:
 
 @dataclass(frozen=True)
 class HeldImage:
-    """An image as the registry holds it: digest of its manifest, and of its configuration."""
+    """An image as the registry holds it: the digests of its manifest and its configuration."""
 
     digest: str
     configuration: str
@@ -47,7 +47,7 @@ class Registry:
     """The repository ``repository`` in the account's registry. May be shared between threads."""
 
     def __init__(self, cloud: Cloud, repository: str) -> None:
-        """``cloud`` is asked for it; the repository need not exist yet."""
+        """``cloud`` holds the repository, which need not exist yet."""
         self.repository = repository
         self._cloud = cloud
 
@@ -79,7 +79,7 @@ class Registry:
         return found[0]["imageDigest"] if found else None
 
     def held_image(self, tag: str) -> HeldImage | None:
-        """What the registry gives out for ``tag``, or ``None`` where it holds none.
+        """The image that the registry returns for ``tag``, or ``None`` where it holds none.
 
         The digest is computed from the manifest itself; PermanentError if the registry names
         another.
@@ -118,7 +118,7 @@ class Registry:
         return digest, json.loads(manifest)
 
     def blob_url(self, digest: str) -> str:
-        """Where a layer or a configuration can be fetched for a while. Bears a right: never log."""
+        """Where a layer or a configuration can be fetched for a while. A secret: never log it."""
         with translate_aws_errors(f"asking for {digest} of {self.repository}"):
             return self._ecr.get_download_url_for_layer(
                 repositoryName=self.repository, layerDigest=digest

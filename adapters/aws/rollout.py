@@ -1,4 +1,4 @@
-"""A new revision takes over from the one that serves: started, awaited, or given up.
+"""A new revision replaces the one that serves: started, awaited, or given up.
 
 ECS's own state of the deployment decides; nothing here asks the gateway.
 """
@@ -26,20 +26,20 @@ _LOOK_AT_EVENTS = "Look at the service's events in the ECS console."
 
 @dataclass(frozen=True)
 class Rollout:
-    """A revision on its way out: what served before it, and which tasks had stopped before it."""
+    """The rollout of a revision, the one that served before, and the tasks stopped before it."""
 
     service: LabService
     task_definition: str
     previous: str | None
     stopped_before: frozenset[str]
-    #: Tasks that began before this are to be replaced, also by the same revision.
+    #: Tasks that began before this must be replaced, also by the same revision.
     since: datetime | None = None
 
     def wait(self, *, deadline: float, log: Log) -> RunningTask:
         """Wait until the deployment is complete; return the task that serves.
 
         Raises PermanentError as soon as a task of it failed, with ECS's reason, the exit code and
-        the container's last words, and DeadlineError after ``deadline`` seconds.
+        the container's last log lines, and DeadlineError after ``deadline`` seconds.
         """
         logged: set[str] = set()
 
@@ -73,9 +73,9 @@ class Rollout:
         if deployment.get("rolloutState") != "COMPLETED":
             return None
         if self.since and self.service.serves_from_before(self.since):
-            # Going back to the same revision looks like a rollout of it.
+            # A rollback to the same revision looks like a rollout of it.
             raise PermanentError(
-                f"ECS gave the rollout of {self.service.name} up and kept the task from before",
+                f"ECS gave up the rollout of {self.service.name} and kept the task from before",
                 _LOOK_AT_EVENTS,
             )
         return self.service.running_task(self.task_definition)
@@ -98,17 +98,17 @@ class Rollout:
             raise PermanentError(
                 f"the new task failed: {_why_stopped(task)}"
                 + self.service.last_words(task["taskArn"]),
-                "The container's own words above tell why it did not start.",
+                "The container's last words above say why it did not start.",
             )
         if deployment and deployment.get("rolloutState") == "FAILED":
             reason = deployment.get("rolloutStateReason", "without a reason")
-            raise PermanentError(f"ECS gave the rollout up: {reason}", _LOOK_AT_EVENTS)
+            raise PermanentError(f"ECS gave up the rollout: {reason}", _LOOK_AT_EVENTS)
 
     def abandon(self) -> None:
-        """End the crash loop of a failed rollout before which nothing served.
+        """End the crash loop of a failed rollout, if no task served before it.
 
-        Where something did, nothing is done: ECS's circuit breaker goes back to it and keeps its
-        task, and with it the address that callers have; another update would replace the task.
+        If a task did, nothing is done: ECS's circuit breaker goes back to its revision and keeps
+        the task, and with it the address that callers have; another update would replace it.
         """
         if self.previous is None:
             self.service.stop()
@@ -123,9 +123,9 @@ def start_rollout(
 ) -> Rollout:
     """Point ``service`` at ``task_definition`` with one task, begun after ``since`` if given.
 
-    Called again for a revision that is out already, this starts nothing, unless what runs of it is
-    another image than ``image_digest``: one whose tag was pushed again since. Raises PermanentError
-    where there is no service.
+    A second call for a deployed revision starts nothing, unless its task runs another
+    image than ``image_digest``: the tag was pushed again since. Raises PermanentError where there
+    is no service.
     """
     before = service.describe()
     if before is None:
@@ -138,8 +138,8 @@ def start_rollout(
     )
     too_old = not another and _is_too_old(service, before, since)
     if another or too_old:
-        # Neither scaling nor the same revision makes a deployment by itself, and so no state to
-        # wait for and no circuit breaker.
+        # Neither scaling nor the same revision makes a deployment by itself. Without one there is
+        # no state to wait for and no circuit breaker.
         force = before["desiredCount"] == 0 or too_old or other_image
         service.deploy(task_definition, force=force)
     served = [
@@ -151,7 +151,7 @@ def start_rollout(
 
 
 def _is_too_old(service: LabService, now: ServiceTypeDef, since: datetime | None) -> bool:
-    """Whether what serves began before ``since`` and no replacement is on its way."""
+    """Whether the serving task began before ``since`` and no replacement is on its way."""
     if since is None:
         return False
     on_its_way = any(
@@ -170,7 +170,7 @@ def _deployment_of(service: ServiceTypeDef, task_definition: str) -> DeploymentT
 
 
 def _failed_by_itself(task: TaskTypeDef) -> bool:
-    """Whether a stopped task would fail again, as opposed to having been replaced or reclaimed."""
+    """Whether a stopped task would fail again: it was neither replaced nor reclaimed."""
     return task.get("stopCode") in {"EssentialContainerExited", "TaskFailedToStart"}
 
 

@@ -1,8 +1,8 @@
-"""Searches what a lab left in the registry and in the bucket for static keys. Changes nothing.
+"""Searches a lab's image in the registry and its state in the bucket for static keys.
 
-What was searched is the cloud's, byte by byte: an image's layers are held to their digests. Large
-layers are searched once, and remembered as free of keys in a file of this machine's; small ones,
-in which the project's own files lie, are searched each time.
+Changes nothing. The search covers every byte that the cloud has: an image's layers are compared
+with their digests. Large layers are searched once, and remembered as free of keys in a file on
+this machine; small ones, which hold the project's own files, are searched each time.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from lab.files import write_atomic
 from lab.leaks import find_in_pieces, find_secrets
 from lab.posture import Searched
 
-#: Raise it when what is searched for changes: what was searched before is searched again then.
+#: Raise it when the search looks for something new: then every layer is searched again.
 SEARCH_FORM = 1
 #: A layer above this size in bytes is remembered.
 SMALL = 4_000_000
-#: Terraform writes a state in each of its commands.
+#: Terraform writes a version of the state in each of its commands.
 MOST_VERSIONS = 50
 _PIECE = 1 << 20
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -37,10 +37,10 @@ _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 def search_image(
     registry: Registry, digest: str, known: Mapping[str, str], memory: Path
 ) -> Searched:
-    """Configuration, history and every layer of the image, as the registry gives them out.
+    """Search configuration, history and every layer of the image, as the registry returns them.
 
-    ``known`` are values to look for besides, by name; ``memory`` is the file that remembers.
-    TransientError if the registry does not give one out, PermanentError if it gives another.
+    ``known`` are further values to look for, by name; ``memory`` is the file that remembers.
+    TransientError if the registry does not return one, PermanentError if it returns another.
     """
     manifest = registry.manifest(digest)
     config = str(manifest["config"]["digest"])
@@ -62,7 +62,7 @@ def search_image(
         if layer["size"] > SMALL and not found:
             searched[name] = layer["size"]
     if searched:
-        # Another run may have remembered others meanwhile.
+        # Another run may have added other layers meanwhile.
         _remember(memory, {**_recall(memory), **searched})
     count = len(manifest["layers"]) - before
     looked_at = f"configuration and {count} layers, {size / 1e6:.1f} MB"
@@ -72,7 +72,7 @@ def search_image(
 
 
 def search_state(bucket: StateBucket, key: str, known: Mapping[str, str]) -> Searched:
-    """The Terraform state under ``key``, the present one and those before it.
+    """Search the Terraform state under ``key``, the present version and the earlier ones.
 
     PermanentError where there is none.
     """
@@ -96,8 +96,8 @@ def search_state(bucket: StateBucket, key: str, known: Mapping[str, str]) -> Sea
 
 
 def _blob(registry: Registry, digest: str) -> Iterator[bytes]:
-    """The bytes of ``digest`` in pieces, held to it at their end."""
-    # The address bears a right: no error may repeat it.
+    """The bytes of ``digest`` in pieces, compared with it at their end."""
+    # The address works without credentials: no error may repeat it.
     url = registry.blob_url(digest)
     whole = hashlib.sha256()
     try:
@@ -122,7 +122,7 @@ def _blob(registry: Registry, digest: str) -> Iterator[bytes]:
 
 
 def _opened(pieces: Iterator[bytes], digest: str) -> Iterator[bytes]:
-    """A layer as it is when unpacked."""
+    """The layer's unpacked bytes."""
     first = next(pieces, b"")
     if first.startswith(_ZSTD):
         raise PermanentError(f"the layer {digest} is compressed in a way that cannot be read here")

@@ -1,6 +1,6 @@
 """The lab's secrets in Secrets Manager: the gateway's key and its certificate.
 
-One function reads a value. What it returns is never logged and never stored.
+One function reads a value. Its result is never logged and never stored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Secrets:
     """The secrets of the account and region. May be shared between threads."""
 
     def __init__(self, cloud: Cloud) -> None:
-        """``cloud`` is asked for them."""
+        """``cloud`` holds them."""
         self._cloud = cloud
 
     @property
@@ -80,7 +80,7 @@ class Secrets:
     def restore(self, secret: str) -> bool:
         """Cancel the deletion of ``secret`` if it waits for one; True if it did.
 
-        Until then it can neither be read nor be made again under its name.
+        Without this it can neither be read nor be made again under its name.
         """
         with translate_aws_errors(f"looking for the secret {secret}"):
             try:

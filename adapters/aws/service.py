@@ -1,4 +1,4 @@
-"""The lab's ECS service: its cluster, its tasks, where they answer, and their last words.
+"""The lab's ECS service: its cluster, its tasks, where they answer, and their last log lines.
 
 A rollout of another revision is in :mod:`adapters.aws.rollout`.
 """
@@ -29,7 +29,7 @@ class LabService:
     """The service of ``lab``; its cluster, service and task family have one name."""
 
     def __init__(self, cloud: Cloud, lab: str) -> None:
-        """``cloud`` is asked for it; nothing of the lab need exist yet."""
+        """``cloud`` holds the lab, of which nothing need exist yet."""
         self.lab = lab
         self.name = names.resource_name(lab)
         self._cloud = cloud
@@ -47,9 +47,9 @@ class LabService:
         return cast("CloudWatchLogsClient", self._cloud.client("logs"))
 
     def ensure_cluster(self, tags: Mapping[str, str]) -> bool:
-        """On return the cluster is there, with Fargate's capacity; whether it was made now.
+        """On return the cluster exists, with Fargate's capacity; True if it was made now.
 
-        Tags and capacity of one that was there stay as they are. May be called again.
+        An existing cluster keeps its tags and capacity. May be called again.
         """
         with translate_aws_errors(f"making the cluster {self.name}"):
             for found in self._ecs.describe_clusters(clusters=[self.name])["clusters"]:
@@ -85,7 +85,7 @@ class LabService:
         return bool(began) and max(began) < moment
 
     def deploy(self, task_definition: str, *, force: bool) -> None:
-        """Ask for one task of ``task_definition``; with ``force`` also where it serves already."""
+        """Ask for one task of ``task_definition``; with ``force`` even if it already serves."""
         with translate_aws_errors(f"rolling out {task_definition}"):
             self._ecs.update_service(
                 cluster=self.name,
@@ -96,7 +96,7 @@ class LabService:
             )
 
     def stop(self) -> None:
-        """Take the service to no task. Safe to call again."""
+        """Set the service to zero tasks. Safe to call again."""
         with translate_aws_errors(f"stopping {self.name}"):
             self._ecs.update_service(cluster=self.name, service=self.name, desiredCount=0)
 
@@ -157,12 +157,12 @@ class LabService:
         except LabError as error:
             if isinstance(error.__cause__, self._logs.exceptions.ResourceNotFoundException):
                 return "\n  (the container wrote no log)"
-            return f"\n  (what the container wrote cannot be read: {error.message})"
+            return f"\n  (the container's log cannot be read: {error.message})"
         said = "\n".join(f"  | {event['message'].rstrip()}" for event in events[-lines:])
         return f"\nIts last words:\n{said}"
 
     def allowed_cidrs(self) -> list[str]:
-        """The hosts that the lab's firewall lets in now."""
+        """The hosts that the lab's firewall allows now."""
         with translate_aws_errors(f"reading the firewall of {self.lab}"):
             groups = self._ec2.describe_security_groups(
                 Filters=[
@@ -178,7 +178,7 @@ class LabService:
         )
 
     def forget_task_definitions(self) -> int:
-        """Deregister and delete every revision of the service's; return how many there were."""
+        """Deregister and delete every revision of the service; return how many there were."""
         with translate_aws_errors(f"removing the task definitions of {self.name}"):
             arns = [
                 arn

@@ -1,7 +1,7 @@
-"""The session with AWS: clients, identity and region. What is asked of each service is next door.
+"""The session with AWS: clients, identity and region. The other modules here use it for calls.
 
 Nothing here knows which cloud answers: region, endpoint and credentials come with the session and
-the environment. Waiting is done through :mod:`lab.waiting`, so that tests own the clock.
+the environment. Waits go through :mod:`lab.waiting`, so that tests control the clock.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from lab.errors import InvalidInputError
 if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient
 
-#: What botocore has read of AWS's descriptions of its services: half a second of every run that is
-#: not forked from a process that has read them.
+#: botocore's loaded descriptions of AWS's services. Reading them takes half a second of every run
+#: that is not forked from a process that has read them.
 _DESCRIPTIONS = create_loader()
 SERVICES = (
     "bedrock",
@@ -41,7 +41,7 @@ SERVICES = (
 
 
 def read_descriptions() -> None:
-    """On return the descriptions of all services are in memory. Asks nobody for anything."""
+    """On return the descriptions of all services are in memory. Makes no call."""
     nobody = Cloud(boto3.Session("none", "none", region_name="us-east-1"))
     nobody.check_region()
     for service in SERVICES:
@@ -54,7 +54,7 @@ class Cloud:
     def __init__(self, session: boto3.Session, *, attempts: int = 5, timeout: float = 60) -> None:
         """``attempts`` and ``timeout`` (seconds) bound each call."""
         self._session = session
-        # boto3 offers no way to give a session that it has made another loader.
+        # boto3 offers no way to give an existing session another loader.
         session._session.register_component("data_loader", _DESCRIPTIONS)
         self._making = threading.Lock()
         self._clients: dict[str, Any] = {}
@@ -66,7 +66,7 @@ class Cloud:
         )
 
     def with_short_timeouts(self) -> Cloud:
-        """The same cloud, for calls whose answer is worth nothing after ten seconds."""
+        """The same cloud, for calls whose answer is useless after ten seconds."""
         return Cloud(self._session, attempts=2, timeout=5)
 
     def client(self, service: str) -> Any:
@@ -85,7 +85,7 @@ class Cloud:
         return self._session.region_name
 
     def check_region(self) -> None:
-        """Raise InvalidInputError unless the region is one of AWS's; asks botocore's data only."""
+        """Raise InvalidInputError unless AWS has the region; reads botocore's data only."""
         known = {
             region
             for partition in self._session.get_available_partitions()
@@ -98,14 +98,14 @@ class Cloud:
             )
 
     def account(self) -> tuple[str, str]:
-        """Account and partition that the credentials belong to; PermanentError if to none."""
+        """The account and partition of the credentials; PermanentError if they have none."""
         with translate_aws_errors("asking AWS who we are"):
             sts = cast("STSClient", self.client("sts"))
             caller = sts.get_caller_identity()
         return caller["Account"], caller["Arn"].split(":")[1]
 
     def environment(self) -> dict[str, str]:
-        """What a child process needs to act as this session. Holds credentials: never log it."""
+        """The environment for a child to act as this session. Holds credentials: never log it."""
         with translate_aws_errors("reading the AWS credentials"):
             credentials = self._session.get_credentials()
             if credentials is None:

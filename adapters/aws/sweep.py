@@ -1,8 +1,8 @@
-"""Look through every service that a lab touches, by name and by tag, and remove what is found.
+"""Search every service that a lab touches, by name and by tag, and remove what is found.
 
-Terraform destroys what is in its state. This finds what is in none: after a lost state, a crash
-between a resource and its record, or a hand that made something. What is found tells how a person
-removes it, and can remove itself.
+Terraform destroys the resources in its state. This finds those that are in no state: after a lost
+state, a crash between a resource and its record, or a change by hand. Each finding says how a
+person removes it, and can remove itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from adapters.aws.user_agent import propagate_stage
 from lab import names
 from lab.errors import LabError
 
-#: How the services say that there is no such thing.
+#: The services' error codes for a resource that does not exist.
 _GONE_CODES = {
     "ClusterNotFoundException",
     "NoSuchEntity",
@@ -33,7 +33,7 @@ _GONE_CODES = {
 
 @dataclass(frozen=True)
 class Leftover:
-    """Something of ``lab`` that exists, how a person removes it, and how it removes itself."""
+    """A resource of ``lab`` that exists, how a person removes it, and how it removes itself."""
 
     lab: str
     kind: str
@@ -43,18 +43,18 @@ class Leftover:
 
 
 class Sweeper:
-    """Finds and removes a lab's things without Terraform's state."""
+    """Finds and removes a lab's resources without Terraform's state."""
 
     def __init__(self, cloud: Cloud) -> None:
         """``cloud`` says where to look."""
         self._cloud = cloud
 
     def look(self, lab: str | None) -> tuple[list[str], list[Leftover]]:
-        """What was looked at, and what exists of ``lab`` (``None``: of any lab of the project).
+        """What was searched, and what exists of ``lab`` (``None``: of any lab of the project).
 
-        In the order in which things can be removed. Of no particular lab, only what carries the
-        project's tags is taken for ours: a name alone may be somebody else's. What goes while it
-        is looked at does not count.
+        In the order in which resources can be removed. Without a lab, only resources with the
+        project's tags count: a name alone may be somebody else's. A resource that disappears
+        during the search does not count.
         """
         looks: dict[str, Callable[[str | None], Iterator[Leftover]]] = {
             "schedule groups and schedules": self._schedules,
@@ -71,13 +71,13 @@ class Sweeper:
             with translate_aws_errors(f"looking for {what}"):
                 return list(looks[what](lab))
 
-        # Services answer independently of each other, and nothing is changed here.
+        # The services are independent of each other, and nothing is changed here.
         with ThreadPoolExecutor(max_workers=len(looks)) as pool:
             everything = list(pool.map(propagate_stage(found), looks))
         return list(looks), [item for items in everything for item in items]
 
     def remove(self, found: list[Leftover], log: Callable[[str], None]) -> None:
-        """Remove what was found, in order; what cannot be removed is told and passed over."""
+        """Remove what was found, in order; what cannot be removed is logged and skipped."""
         for item in found:
             try:
                 with translate_aws_errors(f"removing {item.kind} {item.name}"):
@@ -136,7 +136,7 @@ class Sweeper:
                 arn
                 for page in ecs.get_paginator("list_clusters").paginate()
                 for arn in page["clusterArns"]
-                # Whoever looks may not look at what is certainly somebody else's.
+                # The deployer has no rights on clusters with other names.
                 if names.lab_of_resource(arn.rsplit("/", 1)[-1])
             ]
         )
@@ -177,7 +177,7 @@ class Sweeper:
             )
 
     def _delete_cluster(self, name: str) -> None:
-        # A cluster keeps no service and no task: both go first, and tasks end on their own time.
+        # A cluster can be deleted only without services and tasks, and tasks take time to stop.
         ecs = self._cloud.client("ecs")
         for page in ecs.get_paginator("list_tasks").paginate(cluster=name):
             for task in page["taskArns"]:
@@ -311,7 +311,7 @@ class Sweeper:
                     )
 
     def _is_role_of_here(self, role: str) -> bool:
-        # Roles belong to no region: a lab of another region has its own there.
+        # Roles belong to no region: IAM also lists those of labs in other regions.
         iam = self._cloud.client("iam")
         answer = _unless_gone(partial(iam.list_role_tags, RoleName=role))
         if answer is None:
@@ -325,9 +325,9 @@ class Sweeper:
         iam.delete_role(RoleName=name)
 
     def _owner(self, lab: str | None, name: str, ask: Callable[[], Any]) -> str | None:
-        """The lab that a thing called ``name`` belongs to, if it is one that is looked for.
+        """The lab that the resource ``name`` belongs to, if the search is for that lab.
 
-        ``ask`` gives an answer of AWS's that holds the thing's tags.
+        ``ask`` returns an answer of AWS that holds the resource's tags.
         """
         if lab:
             return lab if name == names.resource_name(lab) else None
@@ -341,13 +341,13 @@ class Sweeper:
 
 
 def _unless_gone(ask: Callable[[], Any]) -> Any:
-    """What AWS answers of a thing that it has listed; ``None`` if that is gone by now."""
+    """AWS's answer about a resource that it has listed; ``None`` if that is gone by now."""
     try:
         return ask()
     except ClientError as error:
         answer = error.response["Error"]
         if answer["Code"] in _GONE_CODES or (
-            # Of a family whose last revision was deregistered, ECS has no code of its own.
+            # ECS has no code of its own for a family whose last revision was deregistered.
             answer["Code"] == "ClientException"
             and answer.get("Message", "").startswith("Unable to describe task definition")
         ):
@@ -356,7 +356,7 @@ def _unless_gone(ask: Callable[[], Any]) -> Any:
 
 
 def _tags(raw: Any) -> dict[str, str]:
-    """AWS's several spellings of tags as one mapping."""
+    """Tags in any of AWS's spellings, as one mapping."""
     if isinstance(raw, dict):
         return dict(raw)
     return {tag.get("key") or tag["Key"]: tag.get("value") or tag.get("Value", "") for tag in raw}

@@ -1,6 +1,6 @@
-"""Tells the cloud which stage a call is made for, in its user agent: an audit trail then names it.
+"""Adds the stage of each call to its user agent, so that an audit trail names the stage.
 
-CloudTrail keeps the user agent of every call, and so does the local cloud.
+CloudTrail keeps the user agent of every call; the local cloud does too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def acting_for(stage: str) -> Iterator[None]:
 
 
 def user_agent() -> str:
-    """What the calls of this thread add to their user agent: ``gateway-lab/push-image``."""
+    """The user agent that the calls of this thread add: ``gateway-lab/push-image``."""
     stage = _stage.get()
     return f"{names.PROJECT}/{stage.replace(' ', '-')}" if stage else names.PROJECT
 

@@ -1,1 +1,1 @@
-"""The running gateway: as a client asks it, and as probes without a key meet it."""
+"""The running gateway: a client of it, and probes that it must refuse."""

@@ -1,7 +1,7 @@
 """The gateway as its callers see it: ready or not, which models it has, how each answers.
 
-All through the ``openai`` client, because that is what applications use. The key is an argument
-of every call and goes into no message; it is sent only to who proves to be the lab's gateway.
+Models are asked through the ``openai`` client, as applications do. The key is an argument of every
+call and goes into no message; it is sent only to a server that proves to be the lab's gateway.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from lab.waiting import wait_for
 
 #: How long one answer of a model may take, in seconds.
 ANSWER_TIMEOUT = 60.0
-#: What the client raises on an answer that is not of OpenAI's form: it checks no types.
+#: The client's exceptions for an answer that is not of OpenAI's form: it checks no types.
 _OF_ANOTHER_FORM = (AttributeError, TypeError, ValueError)
 _FINISHED = {"stop", "length", "tool_calls", "content_filter"}
 
 
 class BadAnswerError(PermanentError):
-    """A model answered, but not with what OpenAI's API promises."""
+    """A model answered, but not as OpenAI's API promises."""
 
 
 class CertificateError(PermanentError):
-    """Whoever answers there is not the lab's gateway, or cannot prove it; nothing was sent."""
+    """The server is not the lab's gateway, or cannot prove that it is; nothing was sent."""
 
 
 def await_ready(
@@ -47,8 +47,8 @@ def await_ready(
 ) -> None:
     """Wait until the gateway at ``endpoint`` says that it is ready to serve.
 
-    ``alive`` is called between tries and raises when the gateway can no longer come. Raises
-    CertificateError at once if something else answers there, PermanentError if it refuses the key.
+    ``alive`` is called between tries and raises when the gateway can no longer start. Raises
+    CertificateError at once if another server answers, PermanentError if it refuses the key.
     """
     last = "no answer yet"
 
@@ -97,9 +97,9 @@ def _not_ready(client: httpx.Client, endpoint: Endpoint) -> str | None:
 
 
 def open_client(endpoint: Endpoint, key: str) -> OpenAI:
-    """An OpenAI client for the gateway; it retries twice what is worth retrying.
+    """An OpenAI client for the gateway; it tries a passing error twice more.
 
-    It speaks to nobody but the holder of the lab's certificate.
+    It speaks only to the holder of the lab's certificate.
     """
     return openai.OpenAI(
         base_url=f"{endpoint.url}/v1",
@@ -117,13 +117,13 @@ def _with(key: str) -> dict[str, str]:
 def trusting(ca: str) -> ssl.SSLContext:
     """TLS that trusts the authorities in ``ca`` (PEM) and no other."""
     context = ssl.create_default_context(cadata=ca)
-    # As newer Pythons do by default.
+    # Newer Python versions do this by default.
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     return context
 
 
 def pinned(endpoint: Endpoint) -> dict[str, Any]:
-    """Options of an httpx client that trusts the lab's authority alone, and only by its name."""
+    """Options of an httpx client that trusts only the lab's authority, for the lab's name."""
     context = trusting(endpoint.ca)
 
     def name_it(request: Any) -> None:
@@ -136,12 +136,12 @@ def pinned(endpoint: Endpoint) -> dict[str, Any]:
 _EXPIRED, _NOT_YET_VALID = 10, 9
 _OTHER_NAME = {62, 64}
 _OTHER_AUTHORITY = {18, 19, 20, 21}
-#: What OpenSSL says of an answer that is not TLS.
+#: OpenSSL's reasons for an answer that is not TLS.
 _NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"}
 
 
 def certificate_error(error: BaseException, url: str) -> CertificateError | None:
-    """What ``error`` says of who answers at ``url``; ``None`` if it says nothing of that."""
+    """What ``error`` says about the server at ``url``; ``None`` if it says nothing about it."""
     cause = _ssl_error(error)
     up_again = "Bring the lab up again: that makes another certificate."
     other = "Another lab may have the address now: `make env` asks for the present one."
@@ -169,14 +169,14 @@ def _ssl_error(error: BaseException | None) -> ssl.SSLError | None:
 
 
 def list_models(client: OpenAI) -> list[str]:
-    """The aliases that the gateway serves. TransientError or PermanentError if it does not say."""
+    """The aliases that the gateway serves; TransientError or PermanentError without an answer."""
     try:
         return [model.id for model in client.models.list()]
     except (openai.APIConnectionError, openai.InternalServerError) as error:
         refused = certificate_error(error, str(client.base_url))
         if refused:
             raise refused from None
-        # Not `from error`: a log shows causes too, and a gateway may repeat the key it refuses.
+        # Not `from error`: a log shows causes too, and a gateway may repeat a key that it refuses.
         said = _first_words(error, client.api_key)
         raise TransientError(f"the gateway did not list its models: {said}") from None
     except openai.OpenAIError as error:
@@ -187,14 +187,14 @@ def list_models(client: OpenAI) -> list[str]:
 def refuses_key(client: OpenAI) -> bool:
     """Whether the gateway refuses the client's key: with 401, or as one that it does not know.
 
-    False if the key opens it. TransientError or PermanentError if it says something else.
+    False if it accepts the key. TransientError or PermanentError for any other answer.
     """
     try:
         client.models.list()
     except openai.AuthenticationError:
         return True
     except openai.BadRequestError as error:
-        # LiteLLM looks for a key that is not its own in a database, and this gateway has none.
+        # LiteLLM looks for an unknown key in a database, and this gateway has none.
         if error.type == "no_db_connection":
             return True
         said = _first_words(error, client.api_key)
@@ -214,8 +214,7 @@ def refuses_key(client: OpenAI) -> bool:
 def ask_model(client: OpenAI, case: ValidationCase) -> ModelResult:
     """Ask the model for an answer and for a streamed answer; a failure is a verdict, never raised.
 
-    ``first_token_ms`` and ``total_ms`` are those of the streamed answer, the tokens those of the
-    whole one.
+    ``first_token_ms`` and ``total_ms`` are of the streamed answer, the tokens of the other one.
     """
     result = ModelResult(alias=case.alias, model_id=case.model_id, verdict=Verdict.OK)
     try:

@@ -1,8 +1,8 @@
-"""The gateway as a stranger meets it: with another trust, an older TLS, no TLS, no key.
+"""Probes that the gateway must refuse: with another trust, an older TLS, no TLS, no key.
 
-Exists because what a lab must refuse shows only to who tries it. Everything here is tried on the
-live gateway and must fail; the lab's key is sent only to ask for a model that the lab has not, and
-goes into no message.
+Exists because only an attempt shows what a lab refuses. Each attempt is made on the live gateway
+and must fail; the lab's key is sent only to ask for a model that the lab does not have, and goes
+into no message.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from lab.endpoint import Endpoint
 from lab.errors import TransientError
 from lab.posture import ForbiddenAttempt, Refusal, TlsHandshake
 
-#: For one connection, and for one answer: refusals are quick.
+#: Seconds for one connection, and for one answer: refusals are quick.
 TIMEOUT = 10.0
-#: What shows something, costs something or changes something, and what a lab is for.
+#: Routes that show, cost or change something, and those that a lab is for.
 ROUTES = (
     "GET /v1/models",
     "POST /v1/chat/completions",
@@ -35,13 +35,13 @@ ROUTES = (
     "GET /openapi.json",
     "POST /key/generate",
 )
-#: OpenSSL's own reasons for not even asking; the server has refused nothing then.
+#: OpenSSL's own reasons not to ask at all; the server has then refused nothing.
 _NOT_ASKED = {"NO_PROTOCOLS_AVAILABLE", "NO_CIPHERS_AVAILABLE", "NO_CIPHER_MATCH"}
-_AGAIN = "Try again; `lab-watch` tells whether the gateway is ready."
+_AGAIN = "Try again; `lab-watch` shows whether the gateway is ready."
 
 
 def shake_hands(endpoint: Endpoint) -> TlsHandshake:
-    """What the gateway shows to who trusts the lab's authority and asks for the lab's name.
+    """What the gateway shows to a client that trusts the lab's authority and asks for its name.
 
     TransientError where nothing answers.
     """
@@ -68,7 +68,7 @@ def shake_hands(endpoint: Endpoint) -> TlsHandshake:
 
 
 def try_public_trust(endpoint: Endpoint) -> ForbiddenAttempt:
-    """A client that trusts this machine's authorities alone must not take the certificate."""
+    """A client that trusts only this machine's authorities must refuse the certificate."""
     context = ssl.create_default_context()
     try:
         with (
@@ -76,7 +76,7 @@ def try_public_trust(endpoint: Endpoint) -> ForbiddenAttempt:
             context.wrap_socket(plain, server_hostname=endpoint.tls_name),
         ):
             return ForbiddenAttempt(
-                refused=False, said="this machine's authorities vouch for it too"
+                refused=False, said="this machine's own authorities signed it too"
             )
     except ssl.SSLCertVerificationError as error:
         return ForbiddenAttempt(refused=True, said=f"refused: {error.verify_message}")
@@ -85,10 +85,10 @@ def try_public_trust(endpoint: Endpoint) -> ForbiddenAttempt:
 
 
 def try_old_tls(endpoint: Endpoint) -> ForbiddenAttempt:
-    """TLS 1.1 must be refused by the gateway, whatever its client would take."""
+    """The gateway must refuse TLS 1.1, even to a client that would take it."""
     context = trusting(endpoint.ca)
     with warnings.catch_warnings():
-        # That it is out of date is why it is tried.
+        # It is tried because it is out of date.
         warnings.simplefilter("ignore", DeprecationWarning)
         context.set_ciphers("ALL:@SECLEVEL=0")
         context.minimum_version = ssl.TLSVersion.TLSv1
@@ -98,7 +98,7 @@ def try_old_tls(endpoint: Endpoint) -> ForbiddenAttempt:
             with context.wrap_socket(plain, server_hostname=endpoint.tls_name) as shown:
                 return ForbiddenAttempt(refused=False, said=f"it speaks {shown.version()}")
         except ssl.SSLCertVerificationError as error:
-            # It came as far as showing a certificate.
+            # The gateway went on and showed a certificate.
             said = f"it speaks TLS older than 1.2, and {error.verify_message}"
             return ForbiddenAttempt(refused=False, said=said)
         except ssl.SSLError as error:
@@ -108,12 +108,12 @@ def try_old_tls(endpoint: Endpoint) -> ForbiddenAttempt:
         except TimeoutError as error:
             raise _no_answer(endpoint, error) from None
         except OSError:
-            # Whoever closes without an alert has refused too.
+            # A server that closes without an alert has refused too.
             return ForbiddenAttempt(refused=True, said="TLS 1.1 refused")
 
 
 def try_plain_http(endpoint: Endpoint) -> ForbiddenAttempt:
-    """A request without TLS must get no answer of HTTP's, not even a refusal."""
+    """A request without TLS must get no HTTP answer, not even a refusal."""
     with _connect(endpoint) as plain:
         try:
             plain.sendall(b"GET /v1/models HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")
@@ -129,7 +129,7 @@ def try_plain_http(endpoint: Endpoint) -> ForbiddenAttempt:
 
 
 def ask_without_key(endpoint: Endpoint) -> list[Refusal]:
-    """What each of :data:`ROUTES` answers to who has no key, and to who has a wrong one."""
+    """The answers of :data:`ROUTES` to a client without a key, and to one with a wrong key."""
     wrong = f"sk-{secrets.token_urlsafe(32)}"
     keys: dict[str, dict[str, str]] = {
         "without a key": {},
@@ -144,7 +144,7 @@ def ask_without_key(endpoint: Endpoint) -> list[Refusal]:
 
 
 def ask_for_models(endpoint: Endpoint, key: str, models: Sequence[str]) -> list[Refusal]:
-    """What the gateway answers to who has the key and asks for a model that the lab has not."""
+    """The gateway's answers to a client with the key that asks for models that the lab lacks."""
     found = []
     with httpx.Client(timeout=TIMEOUT, **pinned(endpoint)) as client:
         for model in models:

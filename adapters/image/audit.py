@@ -1,7 +1,7 @@
-"""Asks the public sources of known vulnerabilities about the releases of a lock, by pip-audit.
+"""Asks the public sources of known vulnerabilities about the releases of a lock, with pip-audit.
 
-Exists beside the project's own dated file because that file knows only what somebody entered. It
-may not install or resolve anything, and never decides what is refused.
+Exists because the project's own dated file knows only what somebody entered. It may not install or
+resolve anything, and never decides what is refused.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from adapters.process import Finished, run_child
 from lab.errors import DeadlineError
 from lab.image.advisories import Finding
 
-#: pip-audit's arguments for each source, the one that also knows malicious releases first.
+#: pip-audit's arguments for each source; the first one also knows malicious releases.
 SOURCES: Mapping[str, tuple[str, ...]] = {
     "OSV": ("--vulnerability-service", "osv"),
     "PyPI": ("--vulnerability-service", "pypi"),
 }
 #: A hundred releases are a hundred small questions, one after another.
 SOURCE_DEADLINE_SECONDS = 60.0
-#: For each of them; what does not answer the first does not answer.
+#: For each of these questions; a source that does not answer the first answers none.
 SOCKET_SECONDS = 10
 _LONGEST_SUMMARY = 160
-# What the child has no need of.
+# The child does not need these.
 _OURS = ("AWS_", "LAB_", "PREFECT_")
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What a source said, or why none did.
+    """What a source answered, or why none did.
 
-    ``source`` is None where none could be asked; ``silent`` says of each that was tried why.
+    ``source`` is None where none answered; ``silent`` gives the reason of each that was tried.
     ``unknown`` names releases that the source does not know.
     """
 
@@ -59,7 +59,7 @@ def audit(
     """Ask the first of ``sources`` that answers about every one of ``entries``.
 
     A source that does not answer all of it within ``deadline`` seconds, or knows none of them, is
-    passed over; that none answers is no error. Raises only when the run is interrupted.
+    skipped; it is no error if none answers. Raises only when the run is interrupted.
     """
     silent: list[str] = []
     with tempfile.TemporaryDirectory(prefix="gateway-lab-audit-") as scratch:
@@ -77,7 +77,7 @@ def audit(
                 continue
             result = _read(source, answer, entries, silent)
             if len(result.unknown) == len(entries):
-                # A mirror of the index may serve files and nothing of what is known of them.
+                # A mirror of the index may serve files without their vulnerabilities.
                 silent.append(f"{source}: it knows none of the {len(entries)} releases")
                 continue
             log(f"{source} was asked about {len(entries)} releases: {_count(result)}")
@@ -91,7 +91,7 @@ def _run(arguments: Sequence[str], requirements: Path, cache: Path, deadline: fl
         [
             *(sys.executable, "-m", "pip_audit", "--requirement", str(requirements)),
             *("--disable-pip", "--require-hashes", "--progress-spinner", "off"),
-            # A cache of its own: an old answer would hide what is known since.
+            # A cache of its own: an old answer would hide newer findings.
             *("--cache-dir", str(cache), "--timeout", str(SOCKET_SECONDS), "--format", "json"),
             *arguments,
         ],
@@ -101,7 +101,7 @@ def _run(arguments: Sequence[str], requirements: Path, cache: Path, deadline: fl
 
 
 def _answer_in(text: str) -> list[dict[str, Any]] | None:
-    """pip-audit's answer: its exit code says nothing, a finding and a failure have the same."""
+    """pip-audit's answer. Its exit code says nothing: findings and failures have the same one."""
     try:
         answer = json.loads(text)
     except ValueError:
@@ -146,7 +146,7 @@ def _shorten(text: str) -> str:
 
 
 def _why(finished: Finished) -> str:
-    """The last error that pip-audit tells of; behind a failed request stands its own, unnamed."""
+    """The last error that pip-audit names; after a failed request it adds one without a name."""
     lines = [line.strip() for line in finished.stderr.splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[\w.]*Error\b.*: ", line)]
     return _shorten((named or lines or [f"no answer (exit {finished.code})"])[-1])

@@ -1,7 +1,7 @@
-"""Provides the image with Python that our images are built from.
+"""Provides the image with Python that the project's images are built from.
 
-Exists because not every machine reaches a container registry: where the public Python image
-cannot be had, an equal one is made from Debian's packages, checked by Debian's signatures.
+Exists because not every machine reaches a container registry: where the public Python image is
+not available, an equal one is made from Debian's packages, checked by Debian's signatures.
 It may not decide what this project's own images hold.
 """
 
@@ -34,8 +34,7 @@ from adapters.image.debian_tree import (
 from lab.errors import DeadlineError, InvalidInputError, PermanentError
 from lab.image.contents import BaseContents, read_dpkg, read_os_release
 
-# The index (all architectures) of python:3.11-slim-bookworm, Python 3.11.16, as it stood on
-# 2026-10-01.
+# The index (all architectures) of python:3.11-slim-bookworm, Python 3.11.16, as of 2026-10-01.
 PUBLIC_PYTHON = (
     "python:3.11-slim-bookworm"
     "@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b"
@@ -73,14 +72,14 @@ def ensure_base_image(
     suite: str = "bookworm",
     log: Log,
 ) -> BaseImage:
-    """Have a base image for ``architecture`` in the engine, and say which one it is.
+    """Return a base image for ``architecture``, which the engine has on return.
 
     ``public_reference`` (with a digest) is tried first unless it is None; a registry that
-    does not answer within twenty seconds is passed over. May be called any number of times:
-    an image that is there is used as it is, so that the choice, once made, stays and so do
-    the images built on it. Raises :class:`InvalidInputError` for an unknown
-    architecture or a reference without a digest, :class:`PermanentError` when neither way
-    can work here, :class:`TransientError` when Debian's mirror failed.
+    does not answer within twenty seconds is skipped. May be called any number of times: an
+    existing image is used as it is, so the first choice stays, and the images built on it
+    too. Raises :class:`InvalidInputError` for an unknown architecture or a reference without
+    a digest, :class:`PermanentError` when neither way can work here, :class:`TransientError`
+    when Debian's mirror failed.
     """
     if architecture not in DOCKER_ARCHITECTURES:
         raise InvalidInputError(
@@ -111,13 +110,13 @@ def ensure_base_image(
 
 
 def read_contents(client: docker.DockerClient, reference: str) -> BaseContents:
-    """What the base image ``reference`` says of itself; nothing of it is run.
+    """What the base image ``reference`` declares about itself; nothing of it is run.
 
     Raises :class:`PermanentError` when the engine does not hold it or it names no packages.
     """
     try:
         environment = client.images.get(reference).attrs["Config"].get("Env") or []
-        # Docker gives out an image's files through a container only, which is never started.
+        # Docker returns an image's files only through a container, which is never started here.
         container = client.api.create_container(reference, command=["none"])
         try:
             dpkg = _files_below(client, container["Id"], "/var/lib/dpkg")
@@ -164,9 +163,9 @@ def _files_below(client: docker.DockerClient, container: str, path: str) -> dict
 
 
 def check_architecture(client: docker.DockerClient, architecture: str) -> None:
-    """Hold that this engine can run ``architecture``, natively or by emulation.
+    """Check that this engine can run ``architecture``, natively or by emulation.
 
-    Raises :class:`PermanentError` that says what is missing.
+    Raises :class:`PermanentError` that names what is missing.
     """
     native = str(client.version().get("Arch", ""))
     wanted = DOCKER_ARCHITECTURES[architecture]
@@ -196,13 +195,13 @@ def _public_name(architecture: str, reference: str) -> BaseImage:
 
 
 def _pull(client: docker.DockerClient, base: BaseImage, reference: str, log: Log) -> str | None:
-    """Pull ``reference`` and name it as ``base``; the reason when that was not possible."""
+    """Pull ``reference`` and tag it as ``base``; return the reason if that was not possible."""
     path, slash, last = reference.partition("@")[0].rpartition("/")
-    # The digest alone: with a tag beside it the SDK would pull the tag.
+    # The digest alone: with a tag and a digest the SDK would pull the tag.
     pinned = f"{path}{slash}{last.partition(':')[0]}@{base.identity}"
     system = f"linux/{DOCKER_ARCHITECTURES[base.architecture]}"
     try:
-        # Only the manifest: an engine without a way out then says so in a moment.
+        # The manifest first: an engine without a way out fails here at once.
         _within(
             REGISTRY_DEADLINE_SECONDS,
             lambda: client.api.inspect_distribution(pinned),  # type: ignore[no-untyped-call]
@@ -220,7 +219,7 @@ def _pull(client: docker.DockerClient, base: BaseImage, reference: str, log: Log
 
 
 def _within(seconds: float, call: Callable[[], Any], what: str) -> Any:
-    """The result of ``call``, or a :class:`DeadlineError`; an answer that comes late is lost."""
+    """The result of ``call``, or a :class:`DeadlineError`; a late answer is lost."""
     result: list[Any] = []
     failure: list[BaseException] = []
 
@@ -248,7 +247,7 @@ def _architecture_of(client: docker.DockerClient, reference: str) -> str | None:
 
 
 def _debian_recipe(architecture: str, suite: str) -> tuple[str, str]:
-    """The hash of how it is made, and the reference that follows from it."""
+    """The hash of the recipe, and the reference that follows from it."""
     parts = [RECIPE, suite, architecture, DEBIAN_PACKAGES, DROPPED]
     recipe = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     return recipe, f"{REPOSITORY}:debian-{suite}-{recipe}-{architecture}"
@@ -286,8 +285,8 @@ def _load(
     recipe: str,
     architecture: str,
 ) -> None:
-    # An image archive rather than an import: it states its architecture and has no time of
-    # its own, so the same packages give the same image.
+    # An image archive, not an import: it names its architecture and has a fixed time, so the
+    # same packages give the same image.
     created = "2023-11-14T22:13:20Z"
     config = {
         "architecture": DOCKER_ARCHITECTURES[architecture],

@@ -1,7 +1,7 @@
 """The files of a base image, from Debian's signed packages, and the layer that they make.
 
-No mirror's address is written anywhere: packages come from where this machine's apt gets them.
-The engine is not asked for anything here.
+No mirror's address is written anywhere: packages come from the sources of this machine's apt.
+Nothing here calls the engine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lab.errors import PermanentError, TransientError
 
 DEBIAN_DEADLINE_SECONDS = 600.0
 
-# Docker's names of our architectures, which are also Debian's.
+# Docker's names of the architectures, which are also Debian's.
 DOCKER_ARCHITECTURES = {"x86_64": "amd64", "arm64": "arm64"}
 
 # libstdc++6: manylinux wheels may use the system's. base-files and netbase: /etc.
@@ -29,7 +29,7 @@ DEBIAN_PACKAGES = (
     *("python3", "tzdata"),
 )
 
-# Raise it when what is made from the packages changes.
+# Raise it when the tree that is made from the packages changes.
 RECIPE = 1
 
 TIMESTAMP = 1_700_000_000
@@ -80,7 +80,7 @@ def unpack_packages(root: Path, architecture: str, suite: str, log: Log) -> None
             *("mmdebstrap", "--mode=root", "--variant=extract", "--format=directory"),
             f"--architectures={DOCKER_ARCHITECTURES[architecture]}",
             f"--include={','.join(DEBIAN_PACKAGES)}",
-            # One /usr, and the packages' files kept: their control data is read below.
+            # A merged /usr, and no cleanup: the packages' control data is read below.
             *("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", "--skip=cleanup"),
             *(suite, str(root), *_apt_sources(suite)),
         ],
@@ -102,7 +102,7 @@ def _last(done: Finished) -> str:
 
 
 def _apt_sources(suite: str) -> list[str]:
-    """This machine's apt sources that serve ``suite``; without any, mmdebstrap has its own."""
+    """This machine's apt sources that serve ``suite``; without any, mmdebstrap uses its own."""
     folder = Path("/etc/apt/sources.list.d")
     files = [Path("/etc/apt/sources.list"), *sorted(folder.glob("*.list"))]
     files += sorted(folder.glob("*.sources"))
@@ -116,7 +116,7 @@ def _apt_sources(suite: str) -> list[str]:
 
 
 def finish_tree(root: Path) -> None:
-    """Do what the packages' own scripts would, and take away what only they need."""
+    """Do what the packages' own scripts would, and remove the files that only these need."""
     status = root / "var/lib/dpkg/status.d"
     records: dict[str, str] = {}
     for package in sorted((root / "var/cache/apt/archives").glob("*.deb")):
@@ -147,9 +147,9 @@ def finish_tree(root: Path) -> None:
 
 
 def write_layer(root: Path, layer: Path) -> str:
-    """Write ``root`` as a tar that depends on nothing but its files, and return its SHA-256.
+    """Write ``root`` as a tar that depends only on its files, and return its SHA-256.
 
-    Sorted, one time, numeric root owners, no device and no socket.
+    Sorted, with one time for all, owned by root's numbers, without devices and sockets.
     """
     with (
         layer.open("wb") as file,

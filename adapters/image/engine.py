@@ -1,4 +1,4 @@
-"""The Docker engine: does it answer, what does it hold, and pushing. prefect-docker builds."""
+"""The Docker engine: whether it answers, the images it holds, and pushes. prefect-docker builds."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def image_id(client: docker.DockerClient, reference: str) -> str:
         return str(client.images.get(reference).id)
     except ImageNotFound as error:
         raise PermanentError(
-            f"the engine no longer holds {reference}", "Run the command again; it is built anew."
+            f"the engine no longer holds {reference}", "Run the command again; it builds another."
         ) from error
 
 
 def push(
     client: docker.DockerClient, reference: str, login: RegistryLogin, log: Callable[[str], None]
 ) -> None:
-    """Push ``reference`` and say how far it is.
+    """Push ``reference`` and log the progress.
 
     On return the registry has confirmed the image; layers that it holds are not sent again.
     Raises PermanentError for what the registry refuses, TransientError where the transfer broke.
@@ -81,7 +81,7 @@ def _log_event(event: dict[str, Any], logged: dict[str, str], log: Callable[[str
         return
     detail = event.get("progressDetail") or {}
     if status == "Pushing" and detail.get("total"):
-        # Tenths are progress enough; the engine reports every few kilobytes.
+        # Log each tenth only; the engine reports every few kilobytes.
         tenths = min(10, 10 * detail["current"] // detail["total"])
         status = f"{tenths * 10} % of {detail['total'] / 1e6:.1f} MB"
     elif status not in {"Pushed", "Layer already exists"}:

@@ -1,8 +1,8 @@
-"""Looks into wheels before anything of them is installed: what they would put where.
+"""Checks wheels before any is installed: which files each would install, and where.
 
-Exists because a hash proves that a file is the one that was locked, not that it is harmless: an
-attack on a package usually shows as a start-up hook, or as a file outside the package. It may
-unpack nothing to disk and run nothing.
+Exists because a hash proves that a file is the locked one, not that it is harmless: an attack on
+a package usually shows as a start-up hook, or as a file outside the package. It may unpack nothing
+to disk and run nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Reason = Annotated[str, Field(min_length=1)]
 
 
 class WheelRules(BaseModel):
-    """What wheels may install besides the package of their own name."""
+    """What wheels may install in addition to the package of their own name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -65,12 +65,12 @@ def load_wheel_rules(path: Path) -> WheelRules:
 
 
 def check_wheels(wheels: Sequence[Path], rules: WheelRules, log: Callable[[str], None]) -> None:
-    """Hold that each wheel installs its own package, and nothing that runs by itself.
+    """Check that each wheel installs its own package, and nothing that runs by itself.
 
-    On return: every file is recorded in its wheel with the hash that it has; none lies outside
-    what the wheel may install, is a link or a device or has a set-id bit; none is a start-up hook
-    without a reason in ``rules``; no two wheels bring the same file. Raises PermanentError that
-    names each wheel and file.
+    On return: every file is recorded in its wheel with its true hash; none is outside the places
+    that the wheel may install to, is a link or a device or has a set-id bit; none is a start-up
+    hook without a reason in ``rules``; no two wheels contain the same file. Raises PermanentError
+    that names each wheel and file.
     """
     with ThreadPoolExecutor(WHEELS_AT_ONCE) as pool:
         looked = list(pool.map(lambda wheel: _look_into(wheel, rules), wheels))
@@ -86,15 +86,15 @@ def check_wheels(wheels: Sequence[Path], rules: WheelRules, log: Callable[[str],
         raise PermanentError(
             "these wheels may not go into the image:\n  "
             + "\n  ".join([*faults[:_MOST_NAMED], *more]),
-            "Do not install them. Look at what the files do; what is meant to be there, and is"
-            " harmless, can be allowed in config/wheels.yaml with its reason.",
+            "Do not install them. Look at what the files do; a file that is intended and harmless"
+            " can be allowed in config/wheels.yaml with its reason.",
         )
     files = sum(len(wheel.installed) for wheel in looked)
     log(f"{len(looked)} wheels with {files} files: each installs its own package only")
 
 
 class _Looked:
-    """What one wheel would install, and what is wrong with it."""
+    """The files that one wheel would install, and what is wrong with it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -125,7 +125,7 @@ def _is_sane(entry: zipfile.ZipInfo, looked: _Looked) -> bool:
     name, mode = entry.filename, entry.external_attr >> 16
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or re.search(r"[\\\x00-\x1f]|^\w:", name):
-        looked.fault(repr(name), "leads out of the folder that is installed into")
+        looked.fault(repr(name), "leads out of the installation folder")
         return False
     if stat.S_IFMT(mode) not in {0, stat.S_IFREG, stat.S_IFDIR}:
         looked.fault(name, "is neither a file nor a folder")
@@ -159,19 +159,19 @@ def _metadata_folder(
 def _installed_paths(
     entries: Iterable[zipfile.ZipInfo], package: NormalizedName, looked: _Looked
 ) -> Iterator[str]:
-    """Where each file goes, below the folder that is installed into."""
+    """Where each file goes, below the installation folder."""
     for entry in entries:
         top, _, rest = entry.filename.partition("/")
         place, _, inner = rest.partition("/")
         if not top.endswith(".data"):
             yield entry.filename
         elif canonicalize_name(top.partition("-")[0]) != package or not inner:
-            looked.fault(entry.filename, "lies outside the package")
+            looked.fault(entry.filename, "is outside the package")
         elif place in {"purelib", "platlib"}:
             yield inner
         elif place != "scripts":
-            # Scripts are not kept; data and headers would go beside the packages.
-            looked.fault(entry.filename, "lies outside the package")
+            # Scripts are not kept; data and headers would go outside the packages.
+            looked.fault(entry.filename, "is outside the package")
 
 
 def _check_place(
@@ -187,12 +187,12 @@ def _check_place(
         if path not in rules.startup_hooks.get(package, {}):
             looked.fault(path, "would run at every start of Python")
     elif stem in sys.stdlib_module_names:
-        looked.fault(path, f"would stand in for Python's own {stem}")
+        looked.fault(path, f"would replace Python's own {stem}")
     elif stem.lower() not in {name.lower() for name in allowed} and top not in {
         metadata,
         f"{own}.libs",
     }:
-        looked.fault(path, f"lies outside the package: {', '.join(sorted(allowed))}")
+        looked.fault(path, f"is outside the package: {', '.join(sorted(allowed))}")
 
 
 def _check_record(

@@ -1,6 +1,6 @@
-"""Fetches the wheels of a lock, for the machine the image is for rather than for this one.
+"""Fetches the wheels of a lock, for the image's machine, which may not be this one.
 
-Exists because images are built with no network: everything they hold is downloaded here,
+Exists because images are built with no network: this module downloads all that they hold,
 against the lock's hashes. It may not resolve anything, nor run or unpack what it fetches.
 """
 
@@ -47,7 +47,7 @@ _NETWORK_SIGNS = re.compile(
 
 @dataclass(frozen=True)
 class LockedRequirement:
-    """One entry of a lock: exactly one version, and the SHA-256 of every file it may be."""
+    """One entry of a lock: exactly one version, and the SHA-256 of every file that it allows."""
 
     name: NormalizedName
     version: Version
@@ -55,13 +55,13 @@ class LockedRequirement:
     requirement: Requirement
 
     def line(self) -> str:
-        """The entry as pip reads it, without its marker, which was decided already."""
+        """The entry as pip reads it, without its marker, which was already evaluated."""
         hashes = " ".join(f"--hash=sha256:{digest}" for digest in sorted(self.hashes))
         return f"{self.name}=={self.version} {hashes}"
 
 
 def marker_environment(architecture: str) -> dict[str, str]:
-    """The values that markers have inside the image. Raises for an unknown architecture."""
+    """The values of markers inside the image. Raises for an unknown architecture."""
     return {
         "implementation_name": "cpython",
         "implementation_version": PYTHON_VERSION,
@@ -80,9 +80,9 @@ def marker_environment(architecture: str) -> dict[str, str]:
 def read_lock(lock: Path, architecture: str) -> list[LockedRequirement]:
     """The entries of ``lock`` that the image needs, by name.
 
-    Markers are decided for the image's Python and machine, never for this one's. Raises
+    Markers are evaluated for the image's Python and machine, never for this machine's. Raises
     :class:`InvalidInputError`, with file and line, for an entry without an exact version or
-    without a hash: such a file would be no lock.
+    without a hash: such a file is no lock.
     """
     environment = marker_environment(architecture)
     found: dict[str, LockedRequirement] = {}
@@ -120,13 +120,13 @@ def releases(entries: Iterable[LockedRequirement]) -> dict[str, Version]:
 def fetch_wheels(
     lock: Path, architecture: str, cache: Path, log: Callable[[str], None]
 ) -> list[Path]:
-    """Have every wheel of ``lock`` in ``cache/<architecture>``, and say which files they are.
+    """Fetch every wheel of ``lock`` into ``cache/<architecture>``, and return the files.
 
     On return each file has a hash of its lock entry and a tag that the image's Python
     accepts; a damaged file in the cache was fetched again. May be called any number of times
     and by several processes at once: files appear whole. Raises :class:`TransientError` when
     the index cannot be reached, :class:`PermanentError` when a file has another hash than
-    the lock says or no wheel exists, :class:`InvalidInputError` for a lock that is none.
+    the lock says or no wheel exists, :class:`InvalidInputError` for a file that is no lock.
     """
     entries = read_lock(lock, architecture)
     folder = cache / architecture
@@ -182,7 +182,7 @@ def _platforms(architecture: str) -> list[str]:
 
 
 def _accepted_tags(architecture: str) -> dict[Tag, int]:
-    """What the image's Python accepts, each with its rank: 0 is what suits it best."""
+    """The tags that the image's Python accepts, each with its rank: 0 is the best."""
     platforms = _platforms(architecture)
     tags = [
         *cpython_tags((3, 11), platforms=platforms),
@@ -208,7 +208,7 @@ def _look_up(
         entry = wanted.get((name, version))
         if entry is not None and (ranks := [accepted[tag] for tag in tags if tag in accepted]):
             candidates.append((min(ranks), entry, path))
-    # Of two that fit, the same one on every machine, whatever else its cache holds.
+    # Of two wheels that fit, every machine takes the same one, whatever else its cache holds.
     candidates.sort(key=lambda candidate: (candidate[0], candidate[2].name), reverse=True)
     here: dict[NormalizedName, Path] = {}
     with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
@@ -272,7 +272,7 @@ def _download_batch(
         argv,
         on_stdout=say,
         deadline=DOWNLOAD_DEADLINE_SECONDS,
-        # A locale of its own, so that the messages looked for below are the ones written.
+        # A fixed locale, so that pip writes the messages that are searched for below.
         env={**os.environ, "LC_ALL": "C", "PIP_REQUIRE_VIRTUALENV": "0"},
     )
     if finished.code != 0:

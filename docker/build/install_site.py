@@ -23,9 +23,9 @@ INSTALLER = "pip"
 
 
 def main(wheels: Path, lock: Path, target: Path, pruned: Path | None = None) -> None:
-    """Fill ``target`` with importable packages, compiled, all files of one time.
+    """Fill ``target`` with importable packages, compiled, with one time for all files.
 
-    With ``pruned``, without the files that it names, and with byte code only.
+    With ``pruned``, the files that it names are left out, and there is byte code only.
     """
     installer = next(wheels.glob(f"{INSTALLER}-*.whl"))
     subprocess.run(
@@ -50,10 +50,10 @@ def main(wheels: Path, lock: Path, target: Path, pruned: Path | None = None) -> 
 
 
 def prune(folder: Path, rules: str) -> None:
-    """Remove the files that ``rules`` name, and folders that are empty then.
+    """Remove the files that ``rules`` name, and folders that are then empty.
 
-    A rule is a pattern a line; ``!`` before it keeps what another names. Raises SystemExit for a
-    rule that fits no file: what it was for may have another name now.
+    Each line is a rule, a pattern; with ``!`` before it, it keeps files that another names. Raises
+    SystemExit for a rule that fits no file: its files may have other names now.
     """
     patterns = [line for line in rules.splitlines() if line and not line.startswith("#")]
     files = [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
@@ -67,7 +67,7 @@ def prune(folder: Path, rules: str) -> None:
     }
     idle = [pattern for pattern, fits in fitting.items() if not fits]
     if idle:
-        sys.exit(f"rules of what is pruned that fit no file: {', '.join(idle)}")
+        sys.exit(f"pruning rules that fit no file: {', '.join(idle)}")
     kept = set[Path]().union(*(fits for rule, fits in fitting.items() if rule.startswith("!")))
     for path in set[Path]().union(*fitting.values()) - kept:
         path.unlink()
@@ -85,13 +85,13 @@ def compile_tree(folder: Path, shown: Path) -> None:
         maxlevels=50,
         quiet=2,
         workers=0,
-        # Unchecked: the image's files never change, and a check costs a stat per module.
+        # Unchecked: the image's files never change, and a check costs one stat per module.
         invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
     )
 
 
 def drop_sources(folder: Path) -> None:
-    """Put byte code in the place of its source, where Python finds it, too."""
+    """Replace each source by its byte code, which Python finds there too."""
     for compiled in sorted(folder.rglob("__pycache__/*.pyc")):
         source = compiled.parent.parent / f"{compiled.name.partition('.')[0]}.py"
         compiled.rename(source.with_suffix(".pyc"))
@@ -101,7 +101,7 @@ def drop_sources(folder: Path) -> None:
 
 
 def set_times(folder: Path) -> None:
-    """Give everything below ``folder`` the one time."""
+    """Give everything below ``folder`` the same time."""
     for root, directories, files in os.walk(folder):
         for name in (*directories, *files):
             os.utime(Path(root, name), (TIMESTAMP, TIMESTAMP), follow_symlinks=False)

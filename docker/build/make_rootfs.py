@@ -1,7 +1,7 @@
 """Copies what Python needs to run out of a base image. Runs inside the image's builder.
 
 Exists so that the final image has the same content whatever the base: no shell, no package
-manager, no pip, no compiler, no set-user-id file. What is kept is named; the rest is dropped.
+manager, no pip, no compiler, no set-user-id file. Kept files are named; the rest is dropped.
 It may not fetch anything, nor write outside its target.
 
 Usage: make_rootfs.py TARGET
@@ -40,7 +40,7 @@ KEPT = (
     "usr/share/common-licenses",
     "usr/share/doc",
     "usr/share/zoneinfo",
-    # What scanners read to know the packages.
+    # Scanners read these to know the packages.
     "var/lib/dpkg/status",
     "var/lib/dpkg/status.d",
 )
@@ -66,7 +66,7 @@ def main(target: Path) -> None:
         for path in sorted(Path("/", folder).glob("python3*")):
             if "config" not in path.name:
                 _copy(path, target)
-    # Mount points and the one place that everyone may write to.
+    # Mount points, and the one folder that everyone may write to.
     for name, mode in {"dev": 0o755, "proc": 0o755, "sys": 0o755, "run": 0o755}.items():
         (target / name).mkdir(mode=mode, exist_ok=True)
     (target / "tmp").mkdir()

@@ -1,7 +1,7 @@
-"""Gives a folder and everything below it the one time. Runs inside the image's builder.
+"""Gives a folder and everything below it the same time. Runs inside the image's builder.
 
-Exists because what a build makes by itself, such as the folder of a file that it copies, has the
-time of the build.
+Exists because a build also makes things by itself, such as the folder of a file that it copies,
+and these have the time of the build.
 
 Usage: set_times.py FOLDER
 """

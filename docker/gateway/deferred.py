@@ -1,10 +1,10 @@
-"""Leaves out of the gateway's start what no served route wants, until somebody does want it.
+"""Defers imports that no served route needs, until something uses them.
 
 Exists because LiteLLM's proxy imports every subsystem that it has and builds hundreds of routes
 before it answers: most of the CPU time of its start. A module that is named here is empty at first.
-Whatever is imported from it is a stand-in, which has the real module imported when it is called,
+Each name that is imported from it is a stand-in, which imports the real module when it is called,
 read or derived from. It may change no answer, and it stands for functions and classes only: a
-constant in it would be wrong without a word, which ``tests/image`` looks for.
+stand-in for a constant would be silently wrong; ``tests/image`` looks for such constants.
 """
 
 import re
@@ -14,11 +14,11 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 
-# Of these parts alone do not work with stand-ins for the rest: all of them are real, or none.
+# Parts of these do not work with stand-ins for the rest: all of them are real, or none.
 WHOLE = ("mcp", "mcp_types")
-# Each with all that is below it.
+# Each with everything below it.
 DEFERRED = (
-    # Of LiteLLM: routes that the gate refuses, and what is imported for them alone.
+    # Of LiteLLM: routes that the gate refuses, and modules that only these import.
     *(f"litellm.proxy.{name}_endpoints" for name in ("analytics", "batches", "container")),
     *(f"litellm.proxy.{name}_endpoints" for name in ("credential", "fine_tuning", "google")),
     *(f"litellm.proxy.{name}_endpoints" for name in ("image", "management", "moyai", "ocr")),
@@ -42,15 +42,15 @@ DEFERRED = (
     *(f"openai.types.{name}" for name in ("fine_tuning", "graders", "realtime", "skills")),
     *(f"openai.types.{name}" for name in ("uploads", "vector_stores", "webhooks")),
 )
-# As if not installed, which who imports them can do without. The gateway knows no MCP servers.
-# OpenTelemetry's SDK is not there, and its logger would be tried again with every question. The
+# As if not installed: their importers can work without them. The gateway knows no MCP servers.
+# OpenTelemetry's SDK is not there, and its logger would be tried again at every request. The
 # last is httpx's command line.
 REFUSED = {
     "litellm.proxy._experimental.mcp_server.mcp_server_manager",
     "litellm.integrations.otel.logger",
     "httpx._main",
 }
-# Below those, but constants are taken from them.
+# Below those, but others import constants from them.
 IMPORTED = {
     "litellm.interactions.background_cost_polling",
     "litellm.proxy.lens.signals",
@@ -60,13 +60,13 @@ IMPORTED = {
 
 
 class StandIn(type):
-    """The class of what stands for a function or a class until it is used.
+    """The class of stand-ins for a function or a class until it is used.
 
-    A class itself, because classes can be named in annotations, and asked for by isinstance:
-    nothing is an instance of a class that was never imported.
+    A stand-in is a class, because classes can be named in annotations and in isinstance: nothing
+    is an instance of a class that was never imported.
     """
 
-    # Without them, ``in`` would go through __getitem__ for ever.
+    # Without them, ``in`` would go through __getitem__ forever.
     __contains__ = __iter__ = None
 
     def __new__(mcs, name, bases, members, **options):  # noqa: ANN001, ANN003, ANN204
@@ -77,11 +77,11 @@ class StandIn(type):
         return types.new_class(name, real, options, lambda space: space.update(members))
 
     def find(cls):  # noqa: ANN201
-        """What it stands for."""
+        """The real function or class."""
         return getattr(_load(cls.__module__), cls.__name__)
 
     def __call__(cls, *args, **options):  # noqa: ANN002, ANN003, ANN204
-        """What the real one answers, or makes."""
+        """The result of the real function or class."""
         return cls.find()(*args, **options)
 
     def __getattr__(cls, name):  # noqa: ANN001, ANN204
@@ -104,10 +104,10 @@ _LOADED: set[str] = set()
 
 
 class Deferring:
-    """A finder and loader of empty modules in the place of the deferred ones."""
+    """A finder and loader of empty modules in place of the deferred ones."""
 
     def find_spec(self, name, path=None, target=None):  # noqa: ANN001, ANN201
-        """The real module's place in the file system, with this loader."""
+        """A spec with the real module's place in the file system, and this loader."""
         if name in REFUSED:
             raise ModuleNotFoundError(f"{name} is left out of the gateway", name=name)
         if name in IMPORTED or _is_real(name) or not _BELOW.match(name):
@@ -124,7 +124,7 @@ class Deferring:
         """Leave it to Python."""
 
     def exec_module(self, module) -> None:  # noqa: ANN001
-        """Give the module names that come into being when they are imported."""
+        """Give the module names that are made when they are imported."""
 
         def find(name: str):  # noqa: ANN202
             if name == "__all__":
@@ -148,7 +148,7 @@ _BELOW = re.compile(rf"({'|'.join(map(re.escape, DEFERRED))})(\.|$)")
 
 def _stand_in(module: str, name: str):  # noqa: ANN202
     if name == "router":
-        # Of its routes none would be kept.
+        # None of its routes would be kept.
         from fastapi import APIRouter
 
         return APIRouter()
@@ -156,7 +156,7 @@ def _stand_in(module: str, name: str):  # noqa: ANN202
     def schema(_, source, handler):  # noqa: ANN001, ANN202
         return handler.generate_schema(made.find())
 
-    # As pydantic asks for it, where a model has a field of that class.
+    # For pydantic, which calls it where a model has a field of that class.
     members = {"__module__": module, "__get_pydantic_core_schema__": classmethod(schema)}
     made = StandIn(name, (), members)
     STAND_INS.append(made)
@@ -181,9 +181,9 @@ def _load(name: str) -> types.ModuleType:
 
 
 def defer(is_served: Callable[[str, str], bool]) -> None:
-    """From here on imports leave out what is deferred, and FastAPI the routes not served.
+    """Defer these imports from now on, and have FastAPI leave out routes that are not served.
 
-    ``is_served`` is asked with a method and a path.
+    ``is_served`` is called with a method and a path.
     """
     from fastapi import APIRouter
 

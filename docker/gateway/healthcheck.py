@@ -1,4 +1,4 @@
-"""Asks the gateway in this container whether it lives: exit 0 if so, else 1.
+"""Asks the gateway in this container whether it is alive: exit 0 if it is, else 1.
 
 Exists because the image has neither curl nor a shell. It asks as a client of the lab does: with
 the key, over TLS, under the lab's name. It may not ask ``/health``, which calls every model and
@@ -22,7 +22,7 @@ def main() -> int:
             for variable in ("LITELLM_MASTER_KEY", "GATEWAY_TLS_PEM", "GATEWAY_TLS_NAME")
         )
         port = int(os.environ.get("PORT", "4000"))
-        # The last certificate is that of the lab's authority.
+        # The last certificate is the lab's authority.
         context = ssl.create_default_context(cadata=BEGIN + pem.rpartition(BEGIN)[2])
         connection = HTTPConnection("127.0.0.1", port, timeout=LIMIT_SECONDS)
         connection.connect()

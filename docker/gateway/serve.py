@@ -1,4 +1,4 @@
-"""Serves LiteLLM's proxy over TLS, behind a gate that lets nothing through without the key.
+"""Serves LiteLLM's proxy over TLS, behind a gate that refuses every request without the key.
 
 Exists because LiteLLM wants its certificate as files, answers a missing key with anything from 200
 to 500, and has hundreds of routes, many of which are for its administrators. It may write nothing
@@ -18,11 +18,11 @@ import tempfile
 
 KEY, PEM = "LITELLM_MASTER_KEY", "GATEWAY_TLS_PEM"
 FAILED = "The gateway failed."
-# Below the two minutes that ECS grants, so that the proxy's own end fits in as well.
+# Below the two minutes that ECS grants, so that the proxy's own end fits in too.
 DRAIN_SECONDS = 100
 GOODBYE_SECONDS = 1
-# What a lab is for. All else that LiteLLM has is not there: its UI, its documentation, /health,
-# which calls every model at a cost, and everything that configures it.
+# The routes that a lab is for. All others of LiteLLM are left out: its UI, its documentation,
+# /health, which calls every model at a cost, and everything that configures it.
 SERVED = re.compile(
     r"POST /v1/(chat/completions|completions|responses)"
     r"|GET /v1/models(/[^/]+)?"
@@ -36,13 +36,13 @@ def is_served(method: str, path: str) -> bool:
 
 
 class Gate:
-    """An ASGI application that passes on what is served and carries the key, and nothing else."""
+    """An ASGI application that passes on only requests with the key to routes that are served."""
 
     def __init__(self, app, key: str) -> None:  # noqa: ANN001
         self._app, self._wanted = app, f"Bearer {key}".encode()
 
     async def __call__(self, scope, receive, send) -> None:  # noqa: ANN001
-        """Answer as OpenAI does: 401 without the key, whatever was asked for; 404 with it."""
+        """Refuse as OpenAI does: a request without the key with 401, an unknown route with 404."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] != "http":
@@ -62,14 +62,14 @@ class Gate:
                 await _refuse(send, 500, FAILED, None)
 
     def _is_known(self, headers: list[tuple[bytes, bytes]]) -> bool:
-        # Exactly one: of two, LiteLLM might look at the other.
+        # Exactly one: of two headers, LiteLLM might read the other.
         given = [value for name, value in headers if name == b"authorization"]
         return len(given) == 1 and hmac.compare_digest(given[0], self._wanted)
 
 
 class Answer:
-    """An answer of LiteLLM's on its way out: an error that is plain text, or of a web framework's
-    form, becomes one of OpenAI's.
+    """An answer of LiteLLM on its way out: an error in plain text, or in a web framework's form,
+    gets OpenAI's form.
     """
 
     def __init__(self, send) -> None:  # noqa: ANN001
@@ -77,7 +77,7 @@ class Answer:
         self.begun = False
 
     async def send(self, message) -> None:  # noqa: ANN001
-        """Pass ``message`` on, but keep an error until it is whole."""
+        """Pass ``message`` on, but keep an error until it is complete."""
         if message["type"] == "http.response.start" and message["status"] >= 400:
             self._error = message
         elif self._error is None:
@@ -115,7 +115,7 @@ async def _refuse(send, status: int, message: str, code: str | None) -> None:  #
 
 
 def tls_context(pem: str) -> ssl.SSLContext:
-    """TLS 1.2 or newer with the key and certificates in ``pem``, which only memory ever holds."""
+    """TLS 1.2 or newer with the key and certificates in ``pem``, which stay in memory."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -127,16 +127,16 @@ def tls_context(pem: str) -> ssl.SSLContext:
 
 
 def without_query(record: logging.LogRecord) -> bool:
-    """Cut the query off a line of the access log: some put keys there."""
+    """Cut the query off a line of the access log: some clients put keys there."""
     client, method, path, *rest = record.args
     record.args = (client, method, path.partition("?")[0], *rest)
     return True
 
 
 def _loop() -> asyncio.AbstractEventLoop:
-    """A loop whose TLS servers give a client seconds, not half a minute, to say goodbye.
+    """A loop whose TLS servers wait a second, not half a minute, for a client's TLS shutdown.
 
-    Clients that keep idle connections never do, and a stop would wait for them.
+    Clients that keep idle connections never send it, and a stop would wait for them.
     """
     import uvloop
 
@@ -152,16 +152,16 @@ def _given(name: str, form: str) -> str:
     value = os.environ.get(name, "")
     if not re.fullmatch(form, value, re.DOTALL):
         sys.exit(
-            f"{name} is {'not what it must be' if value else 'missing'}: the task sets it "
+            f"{name} is {'not in the right form' if value else 'missing'}: the task sets it "
             "from Secrets Manager; bring the lab up again."
         )
     return value
 
 
 def _import_app():  # noqa: ANN202
-    """LiteLLM's application. Takes seconds, so it comes after what can be refused at once."""
-    # Hundreds of thousands of objects come and all of them stay: what looks for garbage among them
-    # takes a third of the time. Frozen, they are not looked at while serving either.
+    """LiteLLM's application. Takes seconds, so all checks that can fail at once come first."""
+    # Hundreds of thousands of objects are made and all of them stay: the search for garbage among
+    # them takes a third of the time. Frozen objects are not searched while serving either.
     gc.disable()
     from deferred import defer
 
@@ -176,19 +176,19 @@ def _import_app():  # noqa: ANN202
 
 
 async def _keep_no_record(*_, **__) -> None:  # noqa: ANN002, ANN003
-    """Stands for what writes each answer down for loggers, budgets and limits: a lab has none."""
+    """Replaces LiteLLM's recording of answers for loggers, budgets and limits: a lab has none."""
 
 
 def main() -> None:
-    """Serve until told to stop, then let the requests under way end."""
+    """Serve until a signal stops it, then let the running requests end."""
     key = _given(KEY, r"[!-~]{20,}")
     try:
         context = tls_context(_given(PEM, r"-----BEGIN .*-----\s*"))
     except (ssl.SSLError, ValueError):
         sys.exit(f"{PEM} holds no private key with its certificate; bring the lab up again.")
     del os.environ[PEM]
-    # LiteLLM asks at import where temporary files go. The task has no such place, and nothing that
-    # is served wants one.
+    # LiteLLM asks at import where temporary files go. The task has no such folder, and no served
+    # route needs one.
     tempfile.tempdir = "/tmp"  # noqa: S108
     app = _import_app()
     import uvicorn

@@ -1,8 +1,8 @@
 """Lets MiniStack authorise calls the way AWS documents it, and keeps a trail of its decisions.
 
 Exists because MiniStack evaluates policies, but knows the resource of few calls, asks for none of
-the rights that a call needs beside its own (to pass a role, to tag what it makes), and gives tasks
-credentials of nobody. What a call is authorised on is in ``calls.py``. It may not change what an
+the further rights that a call needs (to pass a role, to tag what it makes), and gives tasks
+credentials of nobody. ``calls.py`` has the resources of each call. It may not change what an
 allowed call does.
 """
 
@@ -22,7 +22,7 @@ from ministack.services import ecs, iam, imds, sts
 
 logger = logging.getLogger("gateway-lab")
 
-#: The one user beside root. Set-up gives it its policies.
+#: The one user, apart from root. Set-up gives it its policies.
 DEPLOYER = "gateway-lab-deployer"
 DEPLOYER_KEY = {
     "AccessKeyId": "local",
@@ -35,15 +35,15 @@ TRAIL_BYTES = 50_000_000
 
 
 class Trail:
-    """Who asked for what, and what was decided: a line of JSON for each question."""
+    """A log of questions and decisions, with the caller: a line of JSON for each."""
 
     def __init__(self, path: Path) -> None:
-        """``path`` is written to; what grows too long goes to a second file beside it."""
+        """The trail is written to ``path``; a file that grows too long is renamed."""
         self._path = path
         self._lock = threading.Lock()
 
     def write(self, call: Call | None, check: Check, decision: str) -> None:
-        """Append one decision. Holds no value of a call but names, tags and ARNs."""
+        """Append one decision. Of a call's values it holds names, tags and ARNs only."""
         line = json.dumps(
             {
                 "time": round(time.time(), 3),
@@ -67,15 +67,15 @@ _refused: ContextVar[Check | None] = ContextVar("gateway_lab_refused", default=N
 
 
 def current_call() -> Call | None:
-    """The request that is being answered; ``None`` outside of one, and where none is authorised."""
+    """The request that is being answered; ``None`` outside a request that is authorised."""
     return _call.get()
 
 
 class Authorization:
-    """MiniStack's own authorisation, asked the questions that AWS would ask."""
+    """MiniStack's own authorisation, with the questions that AWS would ask."""
 
     def __init__(self, trail: Trail) -> None:
-        """``trail`` hears of each decision."""
+        """Each decision is written to ``trail``."""
         self._trail = trail
         self._extract_action = iam_actions.extract_iam_action
         self._enforce = iam_evaluator.enforce
@@ -111,7 +111,7 @@ class Authorization:
         if call is not None and call.action == action:
             asked = call.checks(resource_arn, service_context or {})
         else:
-            # S3 asks for more than one action of its own accord.
+            # S3 asks for further actions by itself.
             asked = [Check(action, resource_arn, service_context or {})]
         for check in asked:
             denied = self._enforce(
@@ -138,7 +138,7 @@ class Authorization:
 
 
 def _values(service: str, path: str, body: bytes, params: dict) -> dict[str, Any]:
-    """The call's parameters by name, wherever they stand."""
+    """The call's parameters by name, from wherever the call has them."""
     values: dict[str, Any] = {k: v[0] if isinstance(v, list) else v for k, v in params.items()}
     if body[:1] == b"{":
         try:
@@ -184,7 +184,7 @@ class TaskRoles:
         return token
 
     def document(self) -> dict:
-        """New credentials of the role of the task that asks; nobody's where it has none."""
+        """New credentials of the calling task's role; nobody's where it has none."""
         document = self._document()
         call = _call.get()
         known = self._roles.get(call.path.rsplit("/", 1)[-1]) if call else None
@@ -208,7 +208,7 @@ class TaskRoles:
 
 
 def ensure_deployer_key() -> None:
-    """The deployer's key is what it always was: MiniStack would make one up."""
+    """Keep the deployer's key the same: MiniStack would make a random one."""
     iam._access_keys._data.setdefault(
         (ACCOUNT, DEPLOYER_KEY["AccessKeyId"]),
         {**DEPLOYER_KEY, "UserName": DEPLOYER, "CreateDate": "2026-01-01T00:00:00Z"},

@@ -1,7 +1,7 @@
 """What each call is authorised on: its resources, their tags, and the further rights that it needs.
 
-Stands in AWS's Service Authorization Reference; the calls below are those that a lab makes. What
-is decided about them is in ``authorization.py``.
+The source is AWS's Service Authorization Reference; a lab makes the calls below. The decisions
+about them are in ``authorization.py``.
 """
 
 import re
@@ -13,9 +13,9 @@ from urllib.parse import unquote
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import ec2, iam
 
-#: What a call is authorised on, where MiniStack has it otherwise: ARNs after account or region.
-#: ``{name}`` is a parameter, or what follows the last slash of one that is an ARN; ``{name*}`` each
-#: of a list; ``@name`` a parameter that is an ARN. A resource that is named nowhere is left out.
+#: The resources of a call, where MiniStack has others: the end of each ARN, after the account.
+#: ``{name}`` is a parameter, or the part after the last slash of one that is an ARN; ``{name*}``
+#: each of a list; ``@name`` a parameter that is an ARN. A resource without a value is left out.
 RESOURCES: dict[str, tuple[str, ...]] = {
     "ec2:AssociateRouteTable": ("route-table/{RouteTableId}", "subnet/{SubnetId}"),
     "ec2:AttachInternetGateway": ("internet-gateway/{InternetGatewayId}", "vpc/{VpcId}"),
@@ -136,7 +136,7 @@ class Call:
     host: str = ""
 
     def value(self, name: str) -> Any:
-        """The parameter ``name``, where dots lead into a structure; ``None`` if it is missing."""
+        """The parameter ``name``; dots in it lead into a structure. ``None`` if it is missing."""
         if name in self.values:
             return self.values[name]
         found: Any = self.values
@@ -145,7 +145,7 @@ class Call:
         return found
 
     def checks(self, resource: str, context: dict[str, Any]) -> list[Check]:
-        """Everything that must be allowed, where MiniStack would ask for ``resource`` only."""
+        """Everything that must be allowed; MiniStack alone would ask for ``resource`` only."""
         action = self.action or ""
         service = action.partition(":")[0]
         context = {key.lower(): value for key, value in context.items()}
@@ -230,12 +230,12 @@ class Call:
             if re.fullmatch(r"TagSpecification\.\d+\.ResourceType", name):
                 arn = f"arn:aws:ec2:{get_region()}:{get_account_id()}:{kind}/*"
                 if action.startswith("ec2:Authorize"):
-                    # The rule that is made is a resource of this call too.
+                    # The new rule is a resource of this call too.
                     yield Check(action, arn, _request_tags(context))
                 yield Check("ec2:CreateTags", arn, creating)
 
     def _specified_tags(self) -> dict[str, Any]:
-        """EC2's tags at creation, which MiniStack does not take for tags of the request."""
+        """EC2's tags at creation, which MiniStack does not treat as tags of the request."""
         keys = [k for k in self.values if re.fullmatch(r"TagSpecification\.\d+\.Tag\.\d+\.Key", k)]
         if not keys:
             return {}
@@ -275,9 +275,9 @@ def _ec2_arn(identifier: str) -> str:
 
 
 def _ec2_context(arn: str, context: dict[str, Any]) -> dict[str, Any]:
-    """A thing that is made has the request's tags, one that is there has its own.
+    """A new resource has the request's tags, an existing one has its own.
 
-    Tagging knows both.
+    A call that tags has both.
     """
     if arn.endswith("/*"):
         return _request_tags(context)

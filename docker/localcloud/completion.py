@@ -1,8 +1,8 @@
-"""Completes answers of MiniStack's that a lab's posture is judged by, to what AWS would answer.
+"""Completes MiniStack's answers that a lab's posture depends on, to what AWS would answer.
 
-Exists because MiniStack simulates a role without its boundary and without a call's context, tells
-an address of AWS's own for an image's layers, and starts a service's tasks without the service's
-tags. It may not decide anything: policies are evaluated by MiniStack, as they are when enforced.
+Exists because MiniStack simulates a role without its boundary and without a call's context,
+returns an address of AWS's own for an image's layers, and starts a service's tasks without the
+service's tags. It may not decide anything: MiniStack evaluates policies, as when it enforces them.
 """
 
 from collections.abc import Callable, Iterator
@@ -55,7 +55,7 @@ def simulate(
 
 
 def _context() -> Iterator[tuple[str, str]]:
-    """The first value of each key that the call gives, under names as the evaluator has them."""
+    """The first value of each key that the call gives, under the evaluator's names."""
     call = current_call()
     for name, key in call.values.items() if call else ():
         if name.startswith("ContextEntries.member.") and name.endswith(".ContextKeyName"):
@@ -66,7 +66,7 @@ def _context() -> Iterator[tuple[str, str]]:
 
 
 def layer_url(data: dict[str, Any]) -> tuple:
-    """Where the layer is, at the address under which the caller knows this cloud."""
+    """Where the layer is, at the address that the caller uses for this cloud."""
     call = current_call()
     repository, digest = data.get("repositoryName", ""), data.get("layerDigest", "")
     if repository not in ecr._repositories:

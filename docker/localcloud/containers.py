@@ -1,9 +1,9 @@
 """Lets MiniStack run a task's containers within the bounds that its task definition sets.
 
 Exists because MiniStack runs real containers, but without the user, the read-only file system,
-the dropped capabilities and the limits of CPU and memory that Fargate holds them to: a gateway
-that needs more than it may have would only fail on AWS. It may not change what a task definition
-leaves open.
+the dropped capabilities and the limits of CPU and memory that Fargate enforces: a gateway that
+needs more than it may have would fail on AWS only. It may not change what a task definition leaves
+open.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ def build_run_kwargs(cdef: dict[str, Any], td: dict[str, Any], *rest: Any) -> di
 
 
 def bounds(cdef: dict[str, Any], td: dict[str, Any]) -> dict[str, Any]:
-    """What a container's and its task's definition ask for, as the Docker SDK takes it."""
+    """The bounds in a container's and its task's definition, as the Docker SDK takes them."""
     linux = cdef.get("linuxParameters") or {}
     found = {
         "user": cdef.get("user"),
@@ -31,7 +31,7 @@ def bounds(cdef: dict[str, Any], td: dict[str, Any]) -> dict[str, Any]:
         "init": linux.get("initProcessEnabled"),
         "nano_cpus": int(int(td.get("cpu") or 0) * 1e9 / CPU_UNITS),
         "mem_limit": int(td.get("memory") or 0) * MEBIBYTE,
-        # Fargate's tasks gain no privileges by a program of another user's.
+        # Fargate's tasks gain no privileges by a program of another user.
         "security_opt": ["no-new-privileges"],
     }
     if found["mem_limit"]:

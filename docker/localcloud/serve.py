@@ -1,11 +1,11 @@
 """Runs MiniStack so that a lab survives not only its stop but also its death.
 
-Exists because MiniStack 1.5 writes its state only when it is shut down in good order, for all of
-the machine's users to read, and an image registry's layers as text inside one file. Here the state
-is also written a moment after calls that may have changed it, for its owner alone, because the
-secrets of labs are in it; and each layer once, as a file of its own. It may not change what
-MiniStack answers; who may ask what is settled in ``authorization.py`` beside this, what a container
-is held to in ``containers.py``, and what MiniStack answers less than AWS in ``completion.py``.
+Exists because MiniStack 1.5 writes its state only at an orderly shutdown, in files that all users
+of the machine can read, and an image registry's layers as text inside one file. Here the state is
+also written a moment after calls that may have changed it, for its owner alone, because it holds
+the secrets of labs; and each layer once, as a file of its own. It may not change MiniStack's
+answers: ``authorization.py`` decides who may call what, ``containers.py`` sets the bounds of
+containers, and ``completion.py`` adds what AWS answers and MiniStack does not.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ logger = logging.getLogger("gateway-lab")
 
 
 class Keeper:
-    """Saves the state in a thread, some time after it was told of a change."""
+    """Saves the state in a thread, some time after a change was noted."""
 
     def __init__(self) -> None:
         self._changed = threading.Event()
@@ -56,7 +56,7 @@ class Keeper:
             self._save_all(services)
 
     def run(self) -> None:
-        """Save after changes, for ever."""
+        """Save after changes, forever."""
         while True:
             self._changed.wait()
             for _ in range(round(PATIENCE_SECONDS / QUIET_SECONDS)):
@@ -80,7 +80,7 @@ class LayerStore:
         self._load_state = ecr.load_persisted_state
 
     def get_state(self) -> dict:
-        """The registry's state, with digests in the place of layers; layers are on disk."""
+        """The registry's state, with digests in place of layers; layers are on disk."""
         state = self._get_state()
         self._folder.mkdir(parents=True, exist_ok=True)
         present = {path.name for path in self._folder.iterdir()}
@@ -101,7 +101,7 @@ class LayerStore:
         return {**state, "layer_blobs": digests}
 
     def load_state(self, data: dict) -> None:
-        """Restore the registry; a layer that is gone or damaged is left to be pushed again."""
+        """Restore the registry; a layer that is gone or damaged must be pushed again."""
         for key, digests in data["layer_blobs"]._data.items():
             layers = {}
             for digest in digests:
@@ -114,7 +114,7 @@ class LayerStore:
 
 
 def keep_private(folder: Path) -> None:
-    """From now on nobody but their owner reads the services' files, those from before included."""
+    """From now on only their owner can read the services' files, the existing ones too."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     for path in folder.iterdir():
@@ -128,9 +128,9 @@ def keep_private(folder: Path) -> None:
 
 
 def load_containers(data: dict, load: Callable[[dict], None] = ecs.load_persisted_state) -> None:
-    """Restore ECS with its old tasks as ECS shows tasks that are gone: not wanted any more.
+    """Restore ECS with its old tasks as ECS shows tasks that are gone: no longer wanted.
 
-    MiniStack stops them but goes on listing them beside those that take their place.
+    MiniStack stops them but still lists them, together with those that replace them.
     """
     for task in data.get("tasks", AccountRegionScopedDict())._data.values():
         task["desiredStatus"] = "STOPPED"
@@ -139,7 +139,7 @@ def load_containers(data: dict, load: Callable[[dict], None] = ecs.load_persiste
 
 
 def main() -> None:
-    """Serve until told to stop, then save and return."""
+    """Serve until a signal stops it, then save and return."""
     keeper = Keeper()
     services = Path(os.environ["STATE_DIR"])
     keep_private(services)

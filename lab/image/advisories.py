@@ -1,6 +1,6 @@
-"""Known faults of releases: the dated file kept here, what was found, and what is allowed anyway.
+"""Known faults of releases: the dated file of the project, the findings, and the exceptions.
 
-Pure but for reading its file. Who looks for faults elsewhere, and who builds, is not known here.
+Pure, except that it reads its file. It knows neither other sources of faults nor the build.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from lab.errors import InvalidInputError, PermanentError
 from lab.spec import describe_validation
 
-#: What OSV gives releases that are themselves an attack.
+#: How OSV's IDs begin for releases that are themselves an attack.
 _MALICIOUS = "MAL-"
 
 
@@ -61,12 +61,12 @@ class Advisory(BaseModel):
     entered: date
 
     def affects(self, version: Version) -> bool:
-        """Whether the release ``version`` has the fault; a pre-release counts as any other."""
+        """Whether the release ``version`` has the fault; a pre-release counts like any other."""
         return any(SpecifierSet(text).contains(version, prereleases=True) for text in self.affected)
 
 
 class Allowed(BaseModel):
-    """A fault that is no reason to refuse a package, until a day."""
+    """An exception: until a day, the fault is no reason to refuse the package."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -77,7 +77,7 @@ class Allowed(BaseModel):
 
 
 class Finding(BaseModel):
-    """A release of ours with a known fault, whoever found it."""
+    """A release of the image with a known fault, from any source."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -92,7 +92,7 @@ class Finding(BaseModel):
 
     @property
     def names(self) -> frozenset[str]:
-        """Every ID that the fault goes by."""
+        """Every ID of the fault."""
         return frozenset((self.id, *self.aliases))
 
     @property
@@ -121,7 +121,7 @@ class Advisories(BaseModel):
     exceptions: tuple[Allowed, ...] = ()
 
     def find(self, releases: Mapping[str, Version]) -> list[Finding]:
-        """What the file knows of ``releases`` (versions by canonical name)."""
+        """The file's findings for ``releases`` (versions by canonical name)."""
         return [
             Finding(
                 package=known.package,
@@ -138,10 +138,10 @@ class Advisories(BaseModel):
         ]
 
     def check(self, findings: Iterable[Finding], today: date) -> list[str]:
-        """Raise PermanentError unless every finding is excepted; return what to say of those.
+        """Raise PermanentError unless every finding has an exception; return a note on each.
 
-        Two sources that tell of one fault count once. A malicious release is never excepted. What
-        is returned also names exceptions that nothing needs any more.
+        Two sources that report one fault count once. No exception covers a malicious release. The
+        notes also name exceptions that nothing needs any more.
         """
         refused: list[str] = []
         said: list[str] = []

@@ -1,6 +1,6 @@
-"""What an image is made of, and how a base image says so. Pure.
+"""The contents of an image, and how to read those of a base image. Pure.
 
-It is written down as a document by lab.image.sbom, whose library takes long to import.
+lab.image.sbom writes them as a document; it is a module of its own, as its library imports slowly.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class DebianPackage:
 
 @dataclass(frozen=True)
 class BaseContents:
-    """What a base image says that it holds: its release, its packages, a Python of its own."""
+    """What a base image declares: its release, its packages, its own Python."""
 
     distribution: str
     release: str
@@ -50,7 +50,7 @@ def read_dpkg(text: str) -> list[DebianPackage]:
         fields = {}
         for line in paragraph.splitlines():
             name, colon, value = line.partition(":")
-            # A line that continues a field begins with a blank, and so gives no field's name.
+            # A continuation line begins with a blank, so its text before a colon names no field.
             if colon:
                 fields[name] = value.strip()
         if fields.get("Status", "").endswith(" installed"):
@@ -67,7 +67,7 @@ def read_os_release(text: str) -> dict[str, str]:
 
 
 def image_of_sbom(text: str) -> str | None:
-    """The tag of the image that the document ``text`` is of; ``None`` if it is no such document."""
+    """The tag of the image that the document ``text`` describes; ``None`` for another text."""
     try:
         return str(json.loads(text)["metadata"]["component"]["version"])
     except (ValueError, KeyError, TypeError):
@@ -75,7 +75,7 @@ def image_of_sbom(text: str) -> str | None:
 
 
 def describe_sbom(text: str) -> SbomFile:
-    """What the report says of the document ``text``."""
+    """The report's entry for the document ``text``."""
     packages = [str(one.get("purl", "")) for one in json.loads(text)["components"]]
     return SbomFile(
         name=SBOM_NAME,
@@ -86,7 +86,7 @@ def describe_sbom(text: str) -> SbomFile:
 
 
 class SbomFile(BaseModel):
-    """The image's bill of materials, a file beside the report: its hash and what it lists."""
+    """The image's bill of materials, a file next to the report: its hash and what it lists."""
 
     model_config = ConfigDict(frozen=True)
 

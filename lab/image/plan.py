@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 
 class ImagePlan(BaseModel):
-    """The image an up needs: named by what goes into it, whether or not it exists yet."""
+    """The image that an up needs: its inputs give its name, whether or not it exists yet."""
 
     model_config = ConfigDict(frozen=True)
 

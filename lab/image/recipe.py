@@ -1,8 +1,8 @@
-"""What an image of ours is made of, and the name that follows from it.
+"""The inputs of the project's images, and the tags that follow from them.
 
-Exists so that the tag of an image is the hash of everything that goes into it: an image that
-is there under its tag need be neither built nor pushed. It may read and copy files, and
-nothing else: wheels are fetched, and images built, elsewhere.
+The tag of an image is the hash of everything that goes into it, so an image whose tag exists
+needs no build and no push. This module may only read and copy files: other modules fetch wheels
+and build images.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ SBOM_NAME = "sbom.cdx.json"
 # Installs the wheels inside the builder, and is not kept in the image.
 INSTALLER = "pip"
 
-# Where things stand in the gateway's image; health checks and issue reports name them.
+# Paths in the gateway's image; health checks and issue reports name them.
 GATEWAY_USER = 65532
 SITE_PATH = "/opt/gateway/site"
 CONFIG_PATH = "/opt/gateway/config.yaml"
 SBOM_PATH = f"/usr/share/sbom/{SBOM_NAME}"
 HEALTHCHECK_COMMAND = ("python3", "-I", "/opt/gateway/healthcheck.py")
 
-# The time of every file in a context, as the build gives it to what it installs.
+# The time of every file in a context; the build gives it to the files that it installs too.
 TIMESTAMP = 1_700_000_000
-# Raise it when what lab/image/sbom.py writes changes: the document is a part of the image.
+# Raise it when the output of lab/image/sbom.py changes: the document is a part of the image.
 SBOM_FORM = 1
-# What the wheels are chosen for: Debian bookworm's Python and C library. The public Python image
-# has a newer 3.11; what the older one needs besides does no harm there.
+# The wheels are chosen for Debian bookworm's Python and C library. The public Python image has a
+# newer 3.11; the extra wheels that the older one needs do no harm there.
 PYTHON_VERSION = "3.11.2"
 GLIBC_MINOR = 36
 OLDEST_GLIBC_MINOR = {"x86_64": 5, "arm64": 17}
@@ -93,8 +93,8 @@ def image_tag(
 ) -> str:
     """The tag of the image that these inputs give: 24 hexadecimal digits.
 
-    Equal inputs give the same tag on any machine; another byte in any of them, another one.
-    The bill of materials is no input: it follows from lock, base and architecture. Raises
+    Equal inputs give the same tag on any machine; any changed byte gives another tag. The bill of
+    materials is not an input: it follows from lock, base and architecture. Raises
     :class:`InvalidInputError` when the text is missing or not wanted, or the architecture unknown.
     """
     _check(recipe, architecture, config_text)
@@ -109,7 +109,7 @@ def image_tag(
         parts["sbom"] = str(SBOM_FORM).encode()
     whole = hashlib.sha256()
     for name in sorted(parts):
-        # Lengths in front: no two sets of inputs run together into the same bytes.
+        # Each part follows its length, so that no two sets of inputs give the same bytes.
         for piece in (name.encode(), parts[name]):
             whole.update(len(piece).to_bytes(8, "big") + piece)
     return whole.hexdigest()[:TAG_LENGTH]
@@ -125,8 +125,8 @@ def prepare_context(
 ) -> Path:
     """Make ``target`` the build context: the recipe's files, the wheels and the texts.
 
-    On return it holds these and nothing else, whatever was there before. Wheels are linked
-    where the file system can, so the context costs no second copy. Raises
+    On return it holds these and nothing else, whatever was there before. Wheels are hard links
+    where the file system allows it, so the context needs no second copy. Raises
     :class:`InvalidInputError` when a text is missing or not wanted.
     """
     _check(recipe, None, config_text)
@@ -147,7 +147,7 @@ def prepare_context(
         if text is not None:
             (target / name).write_text(text, encoding="utf-8")
     for path in (*target.glob("*"), *(target / "build").glob("*")):
-        # The same for everyone, so that two builds of the same inputs have equal files.
+        # The same modes and times everywhere: two builds of the same inputs have equal files.
         path.chmod(0o755 if path.is_dir() else 0o644)
         os.utime(path, (TIMESTAMP, TIMESTAMP))
     return target
@@ -160,7 +160,7 @@ def build_arguments(
     architecture: str,
     labels: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """How the Docker SDK's ``api.build`` is to build a prepared context, but for the name.
+    """The arguments of the Docker SDK's ``api.build`` for a prepared context, without the name.
 
     No network, nothing pulled (the base is local), no intermediate container left behind.
     Raises :class:`InvalidInputError` for an unknown architecture.

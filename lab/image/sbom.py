@@ -1,6 +1,6 @@
-"""What is in an image, as a CycloneDX document that equal inputs make equal byte for byte. Pure.
+"""An image's contents as a CycloneDX document; equal inputs give equal bytes. Pure.
 
-It names wheels and Debian packages; what they bundle inside is not taken apart.
+It names wheels and Debian packages, but not what is bundled inside them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from packageurl import PackageURL
 from lab import names
 from lab.image.contents import BaseContents, DebianPackage, WheelFile
 
-#: What serial numbers are made from, so that the same image always has the same one.
+#: The namespace of serial numbers: the same image always has the same one.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, f"sbom.{names.PROJECT}")
 _WHEEL_FILE = f"{names.PROJECT}:wheel"
 
@@ -37,7 +37,7 @@ def write_sbom(tag: str, wheels: Iterable[WheelFile], base: BaseContents) -> str
         *_rest_of(base),
     ]
     metadata = BomMetaData(component=image)
-    # The library's type does not allow for it, but the format does: a time would tell builds apart.
+    # The library's type forbids it, the format allows it: a time would make equal builds differ.
     metadata.timestamp = None  # type: ignore[assignment]
     bom = Bom(serial_number=uuid.uuid5(_NAMESPACE, tag), metadata=metadata, components=components)
     bom.register_dependency(image, components)

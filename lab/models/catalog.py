@@ -1,4 +1,4 @@
-"""The catalogue of models: read, checked, and asked for by alias. Pure but for reading its file.
+"""The catalogue of models: read, checked, searched by alias. Pure, except that it reads its file.
 
 Errors name the file, the line and the field, because people edit this file by hand.
 """
@@ -20,12 +20,12 @@ DEFAULT_PROMPT = "Answer in one short sentence: what is a gateway?"
 #: YAML 1.1 reads some bare words as values: `on` and `yes` are true, `off` and `no` are false.
 _MEANT = {"bool": "true or false, not for a name", "null": "nothing at all", "int": "a number"}
 
-#: An anchor may hold itself; nothing that the schema takes lies as deep.
+#: An anchor may contain itself; nothing that the schema accepts is nested as deep.
 _DEEPEST = 20
 
 
 class ModelProbe(BaseModel):
-    """What validation asks of a model."""
+    """What validation asks a model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,7 +58,7 @@ class Model(BaseModel):
 
     @property
     def invoked_id(self) -> str:
-        """What Bedrock is asked for: the inference profile where there is one."""
+        """The ID in requests to Bedrock: the inference profile's where there is one."""
         return self.inference_profile.id if self.inference_profile else self.model_id
 
 
@@ -76,7 +76,7 @@ class Catalog(BaseModel):
             if model.alias in seen:
                 raise PydanticCustomError(
                     "doubled_alias",
-                    "alias '{alias}' stands more than once",
+                    "alias '{alias}' appears more than once",
                     {"alias": model.alias, "loc": ("models", number, "alias")},
                 )
             seen.add(model.alias)
@@ -108,7 +108,7 @@ class Catalog(BaseModel):
     def choose(self, aliases: list[str] | None) -> list[Model]:
         """The models named by ``aliases``, in that order; ``None`` means the enabled ones.
 
-        Raises InvalidInputError for an unknown alias, and where nothing would be served.
+        Raises InvalidInputError for an unknown alias, and where no model would be served.
         """
         if aliases is None:
             chosen = [m for m in self.models if m.enabled]
@@ -167,7 +167,7 @@ def load_catalog(path: Path) -> Catalog:
 
 
 def _odd_keys(node: yaml.Node | None, above: str = "") -> Iterator[tuple[int, str, str]]:
-    """Line, field and fault of each key that YAML takes for no text, or that stands twice."""
+    """Line, field and fault of each key that YAML does not read as text, or that is doubled."""
     if above.count(".") > _DEEPEST:
         return
     if isinstance(node, yaml.SequenceNode):
@@ -181,7 +181,7 @@ def _odd_keys(node: yaml.Node | None, above: str = "") -> Iterator[tuple[int, st
             if kind not in {"str", "merge"}:
                 yield line, above + name, f"YAML takes the word for {_MEANT.get(kind, kind)}"
             elif name in seen:
-                yield line, above + name, "stands more than once"
+                yield line, above + name, "appears more than once"
             seen.add(name)
             yield from _odd_keys(value, f"{above}{name}.")
 

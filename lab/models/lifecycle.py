@@ -1,7 +1,7 @@
 """Whether Bedrock still serves a model to this account, and what takes its place if not. Pure.
 
-What Bedrock says is asked by :mod:`adapters.aws.bedrock`; here it is judged against the lab's own
-end, and turned into the models that the lab gets.
+:mod:`adapters.aws.bedrock` asks Bedrock; this module compares the answers with the lab's own end,
+and selects the models that the lab gets.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lab.spec import OnRetired
 
 
 class Agreement(StrEnum):
-    """How far the account's agreement to a model's terms is, in Bedrock's words."""
+    """The status of the account's agreement to a model's terms, in Bedrock's words."""
 
     AVAILABLE = "AVAILABLE"
     PENDING = "PENDING"
@@ -28,7 +28,7 @@ class Agreement(StrEnum):
 
 
 class ModelFacts(BaseModel):
-    """What Bedrock says of one model to one account in one region."""
+    """What Bedrock says about one model, to one account in one region."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -51,7 +51,7 @@ class ModelFacts(BaseModel):
     agreement_error: str | None = None
     #: Whether there is an offer to agree to; asked only where there is no agreement.
     offered: bool = False
-    #: Whether the provider wants to be told a use first, and was not; asked as above.
+    #: Whether the provider requires a use case and has none; asked only in that case too.
     use_case_missing: bool = False
 
 
@@ -59,7 +59,7 @@ class State(StrEnum):
     """Whether a lab can have a model."""
 
     OK = "ok"
-    #: Bedrock says nothing of it, and the settings take that.
+    #: Bedrock does not list it, and the settings allow that.
     UNKNOWN = "not known"
     #: Somebody has agreed to its terms, which takes minutes.
     PENDING = "pending"
@@ -70,7 +70,7 @@ class State(StrEnum):
 
 
 class Assessment(BaseModel):
-    """The state of one model and why, and what to know of it though it can be had."""
+    """The state of one model, the reason for it, and warnings about the model."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -81,7 +81,7 @@ class Assessment(BaseModel):
 
 
 class ModelPolicy(BaseModel):
-    """What a lab asks of its models, and what may be done to have them."""
+    """What a lab requires of its models, and what an up may do to get them."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -110,19 +110,19 @@ class ModelAction(StrEnum):
 
 
 class ModelNote(BaseModel):
-    """What to know of one alias of a lab. ``model_id`` is what answers, if anything does."""
+    """A note about one alias of a lab. ``model_id`` is the model that answers, if any."""
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     alias: str
-    #: ``told`` in the reports of 0.1.0, which are read too.
+    #: Reports of 0.1.0, which are read too, have it as ``told``.
     action: ModelAction = Field(validation_alias=AliasChoices("action", "told"))
     model_id: str | None
     why: str
 
 
 class ModelSelection(BaseModel):
-    """The models that a lab gets, under the aliases that were wanted, and what to know of them."""
+    """The models that a lab gets, under the requested aliases, and notes about them."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -130,15 +130,15 @@ class ModelSelection(BaseModel):
     notes: list[ModelNote] = Field(default_factory=list)
     #: The end of life of each alias that has one.
     ends: dict[str, datetime] = Field(default_factory=dict)
-    #: Foundation models whose terms are to be agreed to, and those whose agreement has to come.
+    #: Foundation models whose terms must be accepted, and those whose agreement must arrive.
     to_subscribe: list[str] = Field(default_factory=list)
     to_await: list[str] = Field(default_factory=list)
-    #: What Bedrock does not list, and is served all the same.
+    #: Models that Bedrock does not list, and the lab serves all the same.
     unknown: list[str] = Field(default_factory=list)
 
 
 def assess(model: Model, facts: ModelFacts, policy: ModelPolicy) -> Assessment:
-    """What ``facts`` mean for a lab with ``terms``: whether it can have ``model``, and why not."""
+    """What ``facts`` mean for a lab with ``policy``: whether it can have ``model``, or why not."""
     state, why = _judge(model, facts, policy)
     return Assessment(
         state=state, why=why, warnings=_warnings(model, facts, policy), ends_at=facts.ends_at
@@ -174,7 +174,7 @@ def _judge(model: Model, facts: ModelFacts, policy: ModelPolicy) -> tuple[State,
 
 
 def _refusal(facts: ModelFacts, policy: ModelPolicy) -> str | None:
-    """Why Bedrock would not serve the account, whatever is agreed to."""
+    """Why Bedrock would not serve the account, even with an agreement."""
     if not facts.in_region:
         return f"Bedrock does not offer it in {policy.region}"
     if not facts.authorized:
@@ -227,10 +227,10 @@ def select_models(
 ) -> ModelSelection:
     """The models that a lab gets for those ``wanted``, in that order.
 
-    ``ask`` gives the facts of each model, in order; it is asked once for all that are wanted, and
-    again for the successors of those that cannot be had. A substitute has the alias of what it
-    stands in for. Raises PermanentError, naming each model that cannot be had and its successor,
-    where ``on_retired`` says nothing else or no model would be left.
+    ``ask`` returns the facts of each model, in order; it is called once for all wanted models, and
+    again for the successors of unavailable ones. A substitute has the alias of the model that it
+    replaces. Raises PermanentError, naming each unavailable model and its successor, where
+    ``on_retired`` allows no other way or no model would be left.
     """
     known = _assess_all(wanted, catalog, ask, policy, heirs=on_retired is not OnRetired.SKIP)
     served: list[tuple[Model, Assessment]] = []
@@ -298,7 +298,7 @@ def _assess_all(
 def _heir(
     model: Model, catalog: Catalog, known: dict[str, Assessment], policy: ModelPolicy
 ) -> Model | None:
-    """The first successor that can be had, of those that were asked about."""
+    """The first available successor, of those that were asked about."""
     heir = catalog.successor_of(model)
     while heir and heir.alias in known and not policy.served(known[heir.alias]):
         heir = catalog.successor_of(heir)

@@ -1,6 +1,6 @@
 """The catalogue's three projections: LiteLLM's configuration, Terraform's models, probes. Pure.
 
-``tests/unit/lab/models/test_render.py`` holds the three to the same aliases.
+``tests/unit/lab/models/test_render.py`` checks that the three have the same aliases.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ class ValidationCase(BaseModel):
 def litellm_config(models: list[Model]) -> str:
     """LiteLLM's configuration file for ``models``: equal input gives equal bytes.
 
-    It holds no secret: the key and the region come from the task's environment. Who asks is told by
-    ``docker/gateway/authentication.py``, which lies beside it.
+    It holds no secret: the key and the region come from the task's environment. The image's
+    ``docker/gateway/authentication.py`` identifies the caller.
     """
     config: dict[str, Any] = {
         "model_list": [
             {
                 "model_name": model.alias,
-                # Bedrock's Converse serves every model in one form; without the word, LiteLLM
-                # takes some models' own forms, which do not all count the prompt's tokens.
+                # Bedrock's Converse serves every model in one form; without the word, LiteLLM uses
+                # some models' own forms, and not all of those count the prompt's tokens.
                 "litellm_params": {
                     "model": f"bedrock/converse/{model.invoked_id}",
                     **model.litellm,
@@ -47,8 +47,8 @@ def litellm_config(models: list[Model]) -> str:
             "drop_params": True,
             "telemetry": False,
         },
-        # Each model has one deployment. To leave it alone for a while after errors, one caller's
-        # among them, would be to refuse the model to all.
+        # Each model has one deployment. A cooldown after errors, perhaps those of one caller,
+        # would refuse the model to all.
         "router_settings": {"disable_cooldowns": True},
         "general_settings": {
             "master_key": "os.environ/LITELLM_MASTER_KEY",

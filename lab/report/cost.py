@@ -1,9 +1,9 @@
 """What a lab costs by the hour, so far and until its end, from a dated price table. Pure.
 
-Beside it what the same lab would cost otherwise: on other capacity, on another architecture, and
-if nobody ended it.
+It also says what the same lab would cost on other capacity, on another architecture, and if nobody
+ended it.
 
-An estimate in the table's currency and region; a bill is AWS's alone.
+All of it is an estimate in the table's currency and region; only AWS makes a bill.
 """
 
 from __future__ import annotations
@@ -66,16 +66,16 @@ class CostReport(BaseModel):
     so_far: float
     #: From its creation to its end.
     in_all: float
-    #: The same lab on each day that it touches, all day and all night.
+    #: The same lab on each of its days, all day and all night.
     day_and_night: float
     saved: float
-    #: And through a whole month.
+    #: The same lab through a whole month.
     month: float
     choices: list[Choice]
 
     @property
     def saved_share(self) -> float:
-        """Of the cost of day and night, what the end saves: 0 to 1."""
+        """The share of the cost of day and night that the lab's end saves: 0 to 1."""
         return self.saved / self.day_and_night if self.day_and_night else 0.0
 
 
@@ -155,7 +155,7 @@ class Prices(BaseModel):
 
 
 def cost_words(cost: CostReport) -> dict[str, str]:
-    """What there is to say of a lab's cost, each under a heading."""
+    """A lab's cost in words, by heading."""
     unit = cost.currency
     return {
         "Cost": f"{cost.hourly:.4f} {unit} an hour, {cost.so_far:.4f} so far, "

@@ -1,6 +1,6 @@
 """When the stages of a run began and ended, and which of them the run waited for. Pure.
 
-Work outside of the stages (Prefect's own) shows as the time between two of them.
+Work outside the stages (Prefect's own) shows as the time between two of them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict
 
-#: What each stage of an up waits for. A stage that is not here waits for what ended before it.
+#: What each stage of an up waits for. A stage that is not here waits for those that ended before.
 AFTER: dict[str, tuple[str, ...]] = {
     "preflight": ("find place",),
     "hold lab": ("preflight",),
@@ -27,7 +27,7 @@ AFTER: dict[str, tuple[str, ...]] = {
     "verify": ("rollout",),
 }
 
-#: What a stage's seconds go to: what would have to be faster for the stage to be.
+#: What a stage spends its seconds on: only if this is faster, the stage is faster.
 SPENT_ON: dict[str, str] = {
     "find place": "AWS, asked whose credentials these are",
     "preflight": "Terraform's version, the engine, and Bedrock, asked for each model",
@@ -82,10 +82,10 @@ class Step(BaseModel):
 
 
 def critical_path(stages: Sequence[StageTime]) -> list[Step]:
-    """From the first stage's beginning to the last one's end, what the run waited for, in order.
+    """What the run waited for, in order, from the first stage's beginning to the last one's end.
 
-    The path goes back from the stage that ended last, each time to the one that ended last of those
-    that it waits for.
+    The search goes back from the stage that ended last: each time to the stage that ended last
+    among those that it waits for.
     """
     path: list[StageTime] = []
     left = list(stages)
@@ -140,7 +140,7 @@ def account(stages: Sequence[StageTime]) -> list[StageRow]:
 
 
 def tool_seconds(steps: Iterable[Step]) -> float:
-    """How much of the path the stages themselves took."""
+    """The seconds of the path that the stages themselves took."""
     return sum(step.seconds for step in steps if step.is_stage)
 
 

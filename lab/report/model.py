@@ -1,6 +1,6 @@
-"""What is told of an up: stages, models, endpoint, end. One model, written to ``report.json``.
+"""The report of an up: stages, models, endpoint, end. One model, written to ``report.json``.
 
-Pure but for :func:`write_report` and what it writes with, which replace files whole.
+Pure, except that it reads and writes that file.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Verdict(StrEnum):
 
 
 class ModelResult(BaseModel):
-    """What validation found of one model. Times in milliseconds, ``None`` where not reached."""
+    """What validation found about one model. Times in milliseconds, ``None`` where not reached."""
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
@@ -51,10 +51,10 @@ class ModelResult(BaseModel):
 
 
 class ImageScan(BaseModel):
-    """What the image's releases were held against, and what was said of them.
+    """What the image's releases were compared with, and the notes about them.
 
     ``audited_by`` names the public source that was asked, or says why none was; ``sbom`` is None
-    where the wheels of an image that was built elsewhere cannot be had here.
+    where the wheels of an image that was built elsewhere are not available here.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -66,7 +66,7 @@ class ImageScan(BaseModel):
 
 
 class LabReport(BaseModel):
-    """What ``lab-up`` has to say, also when it failed (then ``error`` tells the stage and why)."""
+    """What ``lab-up`` reports, also when it failed (then ``error`` names the stage and cause)."""
 
     lab: str
     target: str
@@ -88,7 +88,7 @@ class LabReport(BaseModel):
 
     @property
     def passed(self) -> bool:
-        """Whether the lab is up, every model answered, and nothing of its posture was missed."""
+        """Whether the lab is up, every model answered, and every check of its posture passed."""
         return (
             self.error is None
             and (self.posture is None or not self.posture.missed)
@@ -98,7 +98,7 @@ class LabReport(BaseModel):
 
 
 def write_report(report: LabReport, folder: Path) -> Path:
-    """Write ``report.json`` into ``folder``, whole."""
+    """Write ``report.json`` into ``folder``, atomically."""
     path = folder / "report.json"
     write_atomic(path, report.model_dump_json(indent=2) + "\n")
     return path

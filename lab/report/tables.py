@@ -12,7 +12,7 @@ from lab.report.model import LabReport
 
 
 def model_rows(report: LabReport) -> list[dict[str, Any]]:
-    """The per-model table, one row a model, for an artifact or a terminal."""
+    """The table of models, one row per model, for an artifact or a terminal."""
     return [
         {
             "model": m.alias,
@@ -30,7 +30,7 @@ def model_rows(report: LabReport) -> list[dict[str, Any]]:
 
 
 def posture_rows(posture: Posture) -> list[dict[str, str]]:
-    """The table of a lab's posture, one row a check; what was missed comes first."""
+    """The table of a lab's posture, one row per check; missed checks come first."""
     return [
         {
             "check": check.name,
@@ -43,7 +43,7 @@ def posture_rows(posture: Posture) -> list[dict[str, str]]:
 
 
 def noted_rows(report: LabReport) -> list[dict[str, Any]]:
-    """:func:`model_rows` with what is to be known of each model, and with those left out."""
+    """:func:`model_rows` with the notes about each model, and with the models left out."""
     rows = model_rows(report)
     asked = {row["model"] for row in rows}
     left_out = dict.fromkeys(n.alias for n in report.model_notes if n.alias not in asked)
@@ -55,8 +55,8 @@ def noted_rows(report: LabReport) -> list[dict[str, Any]]:
     return rows
 
 
-#: Prefect's UI draws charts on a dark ground in its light theme too, and shrinks what is wider
-#: than its column. The axis stands 50 above the lower edge, whatever the padding.
+#: Prefect's UI draws charts on a dark background even in its light theme, and shrinks a chart that
+#: is wider than its column. The axis is 50 above the lower edge, whatever the padding.
 _CHART_LOOK = {
     "theme": "base",
     "themeVariables": {
@@ -84,7 +84,7 @@ _CHART_LOOK = {
 
 
 def stage_chart(stages: list[StageTime]) -> str:
-    """A mermaid Gantt chart of ``stages``: what ran when, and beside what.
+    """A mermaid Gantt chart of ``stages``: what ran when, and what ran in parallel.
 
     Amber is the critical path, red what failed.
     """
@@ -96,7 +96,7 @@ def stage_chart(stages: list[StageTime]) -> str:
         for stage in stages:
             start = round((stage.started_at - origin).total_seconds() * 1000)
             end = start + max(1, round(stage.seconds * 1000))
-            # mermaid's own words; "active" is the one that is left for a failure.
+            # mermaid's own marks; "active" is the one that remains for a failure.
             mark = "active, " if stage.failed else "crit, " if stage.name in waited_for else ""
             name = stage.name.replace(":", " ")
             took = f"{stage.seconds:.1f}s" if stage.seconds < 10 else format_duration(stage.seconds)

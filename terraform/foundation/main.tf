@@ -6,11 +6,11 @@ locals {
 }
 
 resource "aws_ecr_repository" "this" {
-  # checkov:skip=CKV_AWS_136: a key of our own is billed by the month, also while no lab is up
+  # checkov:skip=CKV_AWS_136: a key of the account's own is billed by the month, even without a lab
   name         = var.repository_name
   force_delete = var.force_delete
 
-  # A tag names the hash of everything that went into the image; it must never mean another one.
+  # A tag is the hash of everything that went into the image; it must never name another one.
   image_tag_mutability = "IMMUTABLE"
 
   image_scanning_configuration {

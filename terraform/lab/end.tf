@@ -1,13 +1,13 @@
-# The lab's end in the cloud itself: some time after the lab should be gone, a schedule takes its
-# service to zero tasks. Whoever should have destroyed the lab need not be alive for that.
+# The lab's end in the cloud itself: some time after the lab should be gone, a schedule sets its
+# service to zero tasks. This works even if the machine that should destroy the lab is gone.
 
 locals {
-  # From names instead of resources, so that all of this exists before the service does.
+  # Made from names, not from resources, so that all of this exists before the service does.
   service_arn        = "arn:${local.partition}:ecs:${local.region}:${local.account}:service/${local.name}/${local.name}"
   stop_arn           = "arn:${local.partition}:states:${local.region}:${local.account}:stateMachine:${local.name}-stop"
   schedule_group_arn = "arn:${local.partition}:scheduler:${local.region}:${local.account}:schedule-group/${local.name}"
 
-  # What ECS answers once the lab was destroyed, in Step Functions' spelling of its errors.
+  # ECS's errors after the lab was destroyed, as Step Functions spells them.
   service_gone = [
     "Ecs.ClusterNotFoundException",
     "Ecs.ServiceNotActiveException",
@@ -86,8 +86,8 @@ resource "aws_iam_role_policy" "stop" {
   })
 }
 
-# A schedule could call ECS itself, but not on every endpoint that has schedules, and a service that
-# is gone already would be a failure to it.
+# A schedule could call ECS itself, but not on every endpoint that has schedules, and it would treat
+# a service that is already gone as a failure.
 resource "aws_sfn_state_machine" "stop" {
   # checkov:skip=CKV_AWS_284: one call of one service has nothing to trace
   # checkov:skip=CKV_AWS_285: Step Functions keeps the history of its one execution for 90 days
@@ -117,7 +117,7 @@ resource "aws_sfn_state_machine" "stop" {
             ErrorEquals = local.service_gone
             MaxAttempts = 0
           },
-          # Nobody else may be there to try again: everything is retried, for more than an hour.
+          # There may be nobody to try again: every error is retried, for more than an hour.
           {
             ErrorEquals     = ["States.ALL"]
             IntervalSeconds = 5
@@ -167,14 +167,14 @@ resource "aws_scheduler_schedule" "stop" {
     role_arn = aws_iam_role.scheduler.arn
     input    = jsonencode({ lab = var.lab })
 
-    # As long as Scheduler goes on at all: a day.
+    # The longest that Scheduler goes on: a day.
     retry_policy {
       maximum_event_age_in_seconds = 86400
       maximum_retry_attempts       = 185
     }
   }
 
-  # A schedule that may not do its work is none.
+  # A schedule without its rights is useless.
   depends_on = [
     aws_iam_role_policy.scheduler,
     aws_iam_role_policy.stop,

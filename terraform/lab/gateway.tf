@@ -7,13 +7,13 @@ locals {
     AWS_REGION       = local.region
     GATEWAY_TLS_NAME = "${local.name}.internal"
 
-    # Read by nobody: a new certificate is a new revision, so that the rollout restarts the task.
+    # Nothing reads it: it makes a new revision for a new certificate, and so the task restarts.
     GATEWAY_TLS_VERSION = tostring(var.tls_version)
   }
 }
 
 resource "aws_cloudwatch_log_group" "this" {
-  # checkov:skip=CKV_AWS_158: CloudWatch encrypts with a key of its own; one of ours outlasts the lab
+  # checkov:skip=CKV_AWS_158: CloudWatch has its own key; one of the account would outlast the lab
   # checkov:skip=CKV_AWS_338: the lab lives for hours, and its log goes with it
   name              = "/${local.project}/${var.lab}"
   retention_in_days = var.log_retention_days
@@ -32,7 +32,7 @@ resource "aws_ecs_cluster" "this" {
   tags = { "lab:expires-at" = var.expires_at }
 }
 
-# Where the cluster was there already, it has them.
+# A cluster that was made before already has them.
 resource "aws_ecs_cluster_capacity_providers" "this" {
   count = var.cluster_exists ? 0 : 1
 
@@ -50,7 +50,7 @@ resource "aws_ecs_task_definition" "this" {
   task_role_arn            = aws_iam_role.task.arn
 
   # A running service still uses the revision that a new one replaces, and a rollback returns to
-  # it. Deregistering old revisions is left to whoever takes the lab down.
+  # it. Old revisions are deregistered when the lab is taken down.
   skip_destroy = true
 
   runtime_platform {
@@ -127,7 +127,7 @@ resource "aws_ecs_service" "this" {
   # Without it a change of the capacity provider replaces the service.
   force_new_deployment = true
 
-  # Apply runs beside the image's build: it must not wait for a task that cannot start yet.
+  # Apply runs while the image is built: it must not wait for a task that cannot start yet.
   wait_for_steady_state = false
 
   # Lets a destroy end a service that still has tasks.
@@ -158,8 +158,8 @@ resource "aws_ecs_service" "this" {
     ignore_changes = [task_definition, desired_count, availability_zone_rebalancing]
   }
 
-  # What a task needs at its start, and, the other way round, until it has stopped: an end before
-  # it begins, too.
+  # A task needs these from before its start until after its stop. The schedule of the lab's end is
+  # among them: it must exist before the task does.
   depends_on = [
     aws_ecs_cluster_capacity_providers.this,
     aws_iam_role_policy.execution,

@@ -36,7 +36,7 @@ locals {
   }
 }
 
-# Used by ECS, before and beside the container.
+# Used by ECS, before the container starts and while it runs.
 resource "aws_iam_role" "execution" {
   name                 = "${local.name}-execution"
   description          = "Lets ECS start the gateway of lab ${var.lab}"

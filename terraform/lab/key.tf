@@ -7,7 +7,7 @@ ephemeral "aws_secretsmanager_random_password" "key" {
 }
 
 resource "aws_secretsmanager_secret" "this" {
-  # checkov:skip=CKV_AWS_149: AWS's own key encrypts it; one of ours is billed by the month
+  # checkov:skip=CKV_AWS_149: AWS's own key encrypts it; one of the account is billed by the month
   # checkov:skip=CKV2_AWS_57: each lab has a new key, and lives for hours; key_version makes another
   name        = "${local.name}/gateway-key"
   description = "Key that clients of the gateway of lab ${var.lab} present"

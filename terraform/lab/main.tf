@@ -30,7 +30,7 @@ locals {
     "lab:managed-by" = "terraform"
   }
 
-  # Roles belong to no region; whoever looks for what a lab left must not take another region's.
+  # Roles belong to no region; a search for a lab's leftovers must not take another region's roles.
   role_tags = { "lab:region" = local.region }
 
   role_boundary = var.role_boundary_arn == "" ? null : var.role_boundary_arn

@@ -2,8 +2,8 @@
 # subnets need would cost more than the task itself.
 resource "aws_vpc" "this" {
   # checkov:skip=CKV2_AWS_11: flow logs are billed; only the hosts that the firewall names get in
-  # Names for public addresses are not asked for: nothing uses them, and the provider waits ten
-  # seconds for them.
+  # DNS names for public addresses stay off: nothing uses them, and the provider waits ten seconds
+  # for them.
   cidr_block         = "10.42.0.0/24"
   enable_dns_support = true
 

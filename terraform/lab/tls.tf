@@ -1,9 +1,9 @@
-# The gateway's certificate with its private key. Both are made outside and come in as an ephemeral
-# variable: it goes to Secrets Manager as a write-only argument, and neither plan nor state ever
-# holds it.
+# The gateway's certificate with its private key. Both are made elsewhere and come in an ephemeral
+# variable, which goes to Secrets Manager as a write-only argument: neither plan nor state ever
+# holds them.
 
 resource "aws_secretsmanager_secret" "tls" {
-  # checkov:skip=CKV_AWS_149: AWS's own key encrypts it; one of ours is billed by the month
+  # checkov:skip=CKV_AWS_149: AWS's own key encrypts it; one of the account is billed by the month
   # checkov:skip=CKV2_AWS_57: each lab has its own certificate, which lasts as long as the lab may
   name        = "${local.name}/gateway-tls"
   description = "Private key and certificate of the gateway of lab ${var.lab}"

@@ -13,9 +13,9 @@ locals {
   octet     = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
   ipv4_host = "^${local.octet}(\\.${local.octet}){3}/32$"
 
-  # Addresses that no host on the Internet has. The ranges for documentation are not among them:
-  # nobody is routed from there either, but a rule for one opens nothing, and a local cloud, which
-  # has no public address, uses one.
+  # Addresses that no host on the Internet has. The ranges for documentation are not among them: no
+  # host has those either, so a rule for one opens nothing, and a local cloud, which has no public
+  # address, uses one.
   not_public = join("|", [
     "^0\\.",                                            # this network
     "^10\\.",                                           # private
@@ -47,7 +47,7 @@ variable "lab" {
 }
 
 variable "owner" {
-  description = "Who answers for the lab; the tag lab:owner."
+  description = "Who is responsible for the lab; the tag lab:owner."
   type        = string
   default     = "unknown"
   nullable    = false
@@ -70,7 +70,7 @@ variable "expires_at" {
 }
 
 variable "stop_grace_minutes" {
-  description = "Minutes after expires_at when the cloud itself takes the service to zero tasks, unless the lab was destroyed by then."
+  description = "Minutes after expires_at when the cloud itself sets the service to zero tasks, unless the lab was destroyed by then."
   type        = number
   default     = 15
   nullable    = false
@@ -143,7 +143,7 @@ variable "image" {
 
   validation {
     condition     = can(regex("^[^/]+/${element(split(":repository/", var.repository_arn), 1)}[:@]", var.image))
-    error_message = "image \"${var.image}\" does not lie in ${var.repository_arn}, the only repository that the task may pull from."
+    error_message = "image \"${var.image}\" is not in ${var.repository_arn}, the only repository that the task may pull from."
   }
 }
 
@@ -207,7 +207,7 @@ variable "capacity_provider" {
 }
 
 variable "cluster_exists" {
-  description = "Whether the cluster has been made already, with the capacity providers FARGATE and FARGATE_SPOT. It is taken over."
+  description = "Whether the cluster has been made already, with the capacity providers FARGATE and FARGATE_SPOT. Terraform then takes it over."
   type        = bool
   default     = false
   nullable    = false
@@ -306,7 +306,7 @@ variable "key_version" {
 }
 
 variable "tls_pem" {
-  description = "The gateway's private key, its certificate for gateway-lab-<lab>.internal and the authority that signed it, as one PEM. Give it in the environment, as TF_VAR_tls_pem: it is kept nowhere but in Secrets Manager."
+  description = "The gateway's private key, its certificate for gateway-lab-<lab>.internal and the authority that signed it, as one PEM. Give it in the environment, as TF_VAR_tls_pem: it is kept in Secrets Manager only."
   type        = string
   sensitive   = true
   ephemeral   = true

@@ -93,7 +93,7 @@ def test_an_up_without_the_right_names_it(stack: Stack, action: str, stage: str,
     denied = error.partition(" is not allowed")[0]
     assert action in denied
     assert on in denied
-    assert f"Allow {action} to whoever runs the lab: docs/deployer-policy.json" in error
+    assert f"Allow {action} to the identity that runs the lab: docs/deployer-policy.json" in error
     assert _tries("lab-up", stage) == 1
 
 

@@ -41,7 +41,7 @@ run "keeps_images_as_they_were_pushed" {
 
   assert {
     condition     = local.tags == { "lab:project" = "gateway-lab", "lab:managed-by" = "terraform" }
-    error_message = "The tags tell project and tool."
+    error_message = "The tags name project and tool."
   }
 }
 

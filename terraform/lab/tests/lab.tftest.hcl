@@ -36,7 +36,7 @@ mock_provider "aws" {
   }
 }
 
-# Of their own, so that a test tells which role is whose.
+# Different ARNs, so that a test can see which role is whose.
 override_resource {
   target = aws_iam_role.scheduler
   values = { arn = "arn:aws:iam::111122223333:role/gateway-lab-demo-scheduler" }
@@ -224,7 +224,7 @@ run "accepts_the_last_address_before_each_reserved_range" {
 
   assert {
     condition     = length(aws_vpc_security_group_ingress_rule.gateway) == 19
-    error_message = "Public hosts beside a reserved range are hosts."
+    error_message = "Public hosts next to a reserved range are hosts."
   }
 }
 
@@ -254,7 +254,7 @@ run "stops_the_longest_lab_in_another_partition_after_the_longest_grace" {
 
   assert {
     condition     = jsondecode(aws_sfn_state_machine.stop.definition).States.StopService.Resource == "arn:aws-cn:states:::aws-sdk:ecs:updateService"
-    error_message = "The call to ECS lies in the partition of the lab."
+    error_message = "The call to ECS is in the partition of the lab."
   }
 
   assert {
@@ -287,7 +287,7 @@ run "stops_after_the_shortest_grace" {
   }
 }
 
-# Applied, so that the run after it meets a lab that exists.
+# Applied, so that the next run finds a lab that exists.
 run "builds_one_lab" {
   module {
     source = "./tests/mocked"
@@ -350,7 +350,7 @@ run "builds_one_lab" {
 
   assert {
     condition     = length(distinct(aws_subnet.public[*].availability_zone)) == 2 && length(distinct(aws_subnet.public[*].cidr_block)) == 2
-    error_message = "The two subnets lie in two zones."
+    error_message = "The two subnets are in two zones."
   }
 
   # The roles.
@@ -642,7 +642,7 @@ run "builds_one_lab" {
 
   assert {
     condition     = aws_ecs_cluster.this.tags == tomap({ "lab:expires-at" = "2030-01-31T18:00:00Z" })
-    error_message = "The cluster's tag tells the lab's end."
+    error_message = "The cluster's tag names the lab's end."
   }
 
   assert {
@@ -652,7 +652,7 @@ run "builds_one_lab" {
       "lab:owner"      = "someone@example.com"
       "lab:managed-by" = "terraform"
     }
-    error_message = "The tags tell lab, project, owner and tool."
+    error_message = "The tags name lab, project, owner and tool."
   }
 
   assert {

@@ -35,12 +35,12 @@ def test_takes_a_version_that_is_new_enough(
         ('{"terraform_version": "1.9.9"}', "1.9.9 is too old"),
         ('{"terraform_version": "0.12.31"}', "0.12.31 is too old"),
         ('{"terraform_version": "1.11"}', "1.11 is too old"),
-        ('{"terraform_version": "latest"}', "did not tell its version"),
-        ('{"terraform_version": null}', "did not tell its version"),
-        ('{"version": "1.11.4"}', "did not tell its version"),
-        ("Terraform v1.11.4", "did not tell its version"),
-        ("[]", "did not tell its version"),
-        ("", "did not tell its version"),
+        ('{"terraform_version": "latest"}', "reported no version"),
+        ('{"terraform_version": null}', "reported no version"),
+        ('{"version": "1.11.4"}', "reported no version"),
+        ("Terraform v1.11.4", "reported no version"),
+        ("[]", "reported no version"),
+        ("", "reported no version"),
     ],
 )
 def test_refuses_an_old_or_unknown_version(stand_in: StandIn, text: str, why: str) -> None:

@@ -189,7 +189,7 @@ def test_another_digest_is_missed() -> None:
 def test_a_log_that_is_kept_for_ever_is_missed() -> None:
     """should have some end"""
     assert judge_retention(7).passed
-    missed(judge_retention(None), "for ever")
+    missed(judge_retention(None), "forever")
 
 
 def test_tags_of_everything_pass() -> None:
@@ -235,7 +235,7 @@ def test_a_posture_names_every_miss() -> None:
         made.raise_if_missed("demo")
     assert "missed 2 of 3 checks" in raised.value.message
     assert "firewall: found none: no" in raised.value.message
-    assert "log retention: found for ever, wanted an end" in raised.value.message
+    assert "log retention: found forever, wanted an end" in raised.value.message
     Posture(checks=[judge_retention(1)]).raise_if_missed("demo")
 
 

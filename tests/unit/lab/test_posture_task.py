@@ -69,7 +69,7 @@ def test_a_key_in_the_environment_is_missed(environment: dict[str, str], said: s
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"user": ""}, "runs as whom its image says"),
+        ({"user": ""}, "runs as the user of its image"),
         ({"user": "0:0"}, "runs as 0:0"),
         ({"user": "root"}, "runs as root"),
         ({"read_only": False}, "may write to its root file system"),

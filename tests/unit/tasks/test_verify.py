@@ -230,7 +230,7 @@ def test_the_terminal_shows_the_posture() -> None:
 
     assert "Posture      1 of 1 checks passed" in shown(GOOD)
     assert "1 of 2 checks passed" in shown(BAD)
-    assert "✗ log retention: for ever; wanted: an end" in shown(BAD)
+    assert "✗ log retention: forever; wanted: an end" in shown(BAD)
 
 
 def test_the_artifact_is_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +246,7 @@ def test_the_artifact_is_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = made["lab-demo-posture"].splitlines()
     assert lines[0] == "# Posture of lab demo: 1 of 2 checks passed"
     assert lines[2] == "| check | result | found | wanted |"
-    assert lines[4] == "| log retention | MISSED | for ever | an end |"
+    assert lines[4] == "| log retention | MISSED | forever | an end |"
     assert lines[5] == "| tags | ok | c d | a \\| b |"
     assert [row["result"] for row in posture_rows(BAD)] == ["MISSED", "ok"]
 
@@ -300,7 +300,7 @@ def test_models_that_failed_are_told_first(monkeypatch: pytest.MonkeyPatch) -> N
     made = proved(FAILED, BAD, monkeypatch)
     assert made.error
     assert made.error.startswith("1 of 1 models failed: one: timeout: late")
-    assert "and of its posture: log retention: found for ever" in made.error
+    assert "and of its posture: log retention: found forever" in made.error
     assert made.posture == BAD
     assert "posture" not in (proved(FAILED, GOOD, monkeypatch).error or "")
 

@@ -1,5 +1,5 @@
-# Stands in for the lab's key.tf. Terraform's mocks know no ephemeral resources (1.11 refuses the
-# whole configuration), so the tests see every file of the lab but that one.
+# Replaces the lab's key.tf in tests. Terraform's mocks do not support ephemeral resources (1.11
+# refuses the whole configuration), so the tests use every other file of the lab.
 
 resource "aws_secretsmanager_secret" "this" {
   name = "${local.name}/gateway-key"

@@ -126,7 +126,7 @@ def test_a_module_in_the_place_of_pythons_own_is_refused(wheel: Wheel, name: str
     wheel.files[name] = ""
     top = name.partition("/")[0].partition(".")[0]
     rules = WheelRules(installs={"demo": (top,)})
-    assert f"stand in for Python's own {top}" in refused(wheel, rules=rules)
+    assert f"replace Python's own {top}" in refused(wheel, rules=rules)
 
 
 @pytest.mark.parametrize("name", ["../x.py", "/etc/x", "demo/../../x", "demo\\x.py", "C:/x.py"])

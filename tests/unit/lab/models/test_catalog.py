@@ -150,7 +150,7 @@ def test_doubled_alias_is_told_where_it_stands_again(path: Path) -> None:
     """should point at the second of the two"""
     said = refusal(path, GOOD.replace("alias: two", "alias: one"))
     assert said.startswith(f"{path}:8: models.1.alias: ")
-    assert "'one' stands more than once" in said
+    assert "'one' appears more than once" in said
 
 
 def test_a_key_that_yaml_takes_for_true_is_told_as_written(path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_key_that_yaml_takes_for_true_is_told_as_written(path: Path) -> None:
 def test_a_field_that_stands_twice_is_told(path: Path) -> None:
     """should not take the last of two values without a word"""
     said = refusal(path, GOOD.replace("enabled: true", "provider: Other"))
-    assert said == f"{path}:7: models.0.provider: stands more than once"
+    assert said == f"{path}:7: models.0.provider: appears more than once"
 
 
 def with_successors(**successors: str) -> str:
