@@ -20,7 +20,7 @@ $(VENV)/.installed: requirements.lock bootstrap.lock
 	@echo "==> Environment: $(VENV) from requirements.lock"
 	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r bootstrap.lock
-	@# Byte code now: Prefect's import takes twice as long where Python may not write it later.
+	@# Byte code now: Prefect's import takes twice as long if Python may not write it later.
 	@VIRTUAL_ENV=$(VENV) $(VENV)/bin/uv pip sync --quiet --require-hashes --compile-bytecode requirements.lock
 	@touch $@
 
@@ -57,13 +57,13 @@ check: venv scanners ## Lint, types, layering, scans, tests of units and flows
 test: check ## Everything: check, Terraform, the image, its clients, and labs on the local cloud to their ends
 	@$(RUN) -m pytest tests/terraform tests/localcloud tests/image tests/clients tests/ui tests/ends
 
-test-policy: venv ## Every flow under the deployer's policy, and each call held to the recording
+test-policy: venv ## Run every flow under the deployer's policy, and compare each call with the recording
 	@$(RUN) -m pytest tests/policy
 
 record-calls: venv ## Record what the flows call, on a local cloud with no lab in it
 	@RECORD=1 $(RUN) -m pytest tests/policy
 
-policy: venv ## Make the deployer's policy again, of the recording and config/deployer-rights.yaml
+policy: venv ## Make the deployer's policy from the recording and config/deployer-rights.yaml
 	@$(RUN) -m workstation policy
 
 reference: venv ## Write docs/reference.md from the code
@@ -78,7 +78,7 @@ screenshots: venv ## Take the pictures of docs/run.md again, from the browser te
 bench: venv ## Measure everything against the reference: under 40 minutes, nothing else may run
 	@$(RUN) -m bench
 
-# The environment that runs the project carries the locker's own pin in bootstrap.lock.
+# bootstrap.lock pins uv, which makes the locks, for the environment that runs the project.
 LOCK := $(VENV)/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock"
 lock: ## Recompile the hashed locks
 	@test -x $(VENV)/bin/uv || { $(PYTHON) -m venv $(VENV) && $(VENV)/bin/pip install --quiet --require-hashes -r bootstrap.lock; }

@@ -21,14 +21,14 @@ from bench.rows import SERIES
 from lab.errors import LabError
 from workstation.setup import check_platform
 
-#: After so many seconds what is left is run once each, so that the whole ends within 40 minutes.
+#: After this many seconds each remaining series runs once, so that all ends within 40 minutes.
 BUDGET = 32 * 60.0
-#: What a bench of a part, or a quick one, leaves: figures that are not for the record.
+#: The results of a partial or quick bench: figures that are not for the record.
 PARTIAL = performance.RESULTS.with_name("partial.json")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit code 0 if every row was measured, whether or not its aim is met."""
+    """Return exit code 0 if every row was measured, whether or not its aim is met."""
     options = _parse(arguments)
     if options.list:
         for one in SERIES:
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     except KeyError as unknown:
         sys.stderr.write(f"✗ there is no row {unknown}; --list names them\n")
         return 2
-    # Ended from outside, it still takes away what it made.
+    # If it is ended from outside, it still removes what it made.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     measured = Measured()
     try:
@@ -75,12 +75,16 @@ def say(text: str, *, stamp: bool = True) -> None:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "--only", action="append", default=[], metavar="NAME", help="a row or a series; again"
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a row or a series; may be given several times",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="every figure once, not for the record"
+        "--quick", action="store_true", help="measure every figure once, not for the record"
     )
-    parser.add_argument("--list", action="store_true", help="name the series and their rows")
+    parser.add_argument("--list", action="store_true", help="list the series and their rows")
     return parser.parse_args(arguments)
 
 

@@ -1,7 +1,7 @@
 """One gateway in one container, within the limits that a Fargate task of its size would have.
 
 The limits are Docker's own, because the local cloud applies none. What differs between the lab's
-image and the reference's stands in :func:`ours` and :func:`seed`, and nowhere else.
+image and the reference's is in :func:`ours` and :func:`seed`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from lab.errors import PermanentError
 from lab.image.recipe import GATEWAY_USER
 from lab.waiting import wait_for
 
-#: By it a bench that was killed finds what it left.
+#: A bench finds by this label what a killed bench has left.
 LABEL = "gateway-lab.bench"
 PORT = 4000
 LAB = "bench"
@@ -41,7 +41,7 @@ LAST_WORDS = 15
 
 @dataclass(frozen=True)
 class Size:
-    """A task size: so much of a CPU, and so many MiB."""
+    """A task size: a share of a CPU, and memory in MiB."""
 
     vcpu: float
     memory: int
@@ -52,17 +52,17 @@ class Size:
 
 @dataclass(frozen=True)
 class Variant:
-    """An image, what its container needs in its environment, and how it is called."""
+    """An image, the environment that its container needs, and how to call it."""
 
     image: str
     key: str = field(repr=False)
     environment: dict[str, str] = field(default_factory=dict, repr=False)
     scheme: str = "http"
-    #: httpx's options for a client of it, and whom to trust for which name without httpx.
+    #: httpx's options for its client; without httpx, the authority to trust and the name to expect.
     client: dict[str, Any] = field(default_factory=dict)
     ca: str = ""
     tls_name: str = ""
-    #: What its task definition takes from the container.
+    #: What its task definition denies the container.
     hardening: dict[str, Any] = field(default_factory=dict)
 
 
@@ -96,13 +96,13 @@ def hardened(image: str) -> Variant:
 
 
 def seed(builder: Builder) -> Variant:
-    """The reference's: stock LiteLLM."""
+    """The reference's gateway: stock LiteLLM."""
     return Variant(builder.seed(), _key())
 
 
 @dataclass
 class Gateway:
-    """A gateway that said that it is ready, ``seconds`` after its container was started."""
+    """A gateway that reported ready, ``seconds`` after its container was started."""
 
     url: str
     seconds: float
@@ -113,7 +113,7 @@ class Gateway:
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where it answers, and how its callers know it, if it speaks TLS."""
+        """Where it answers, and how its callers recognise it, if it speaks TLS."""
         return Endpoint(url=self.url, tls_name=self._variant.tls_name, ca=self._variant.ca)
 
     def client(self, **options: Any) -> httpx.Client:
@@ -133,21 +133,21 @@ class Gateway:
         return Question(url, body, self.key, self._variant.ca, self._variant.tls_name)
 
     def cpu_seconds(self) -> float:
-        """What the container has taken of processors since its start."""
+        """The processor time that the container has used since its start."""
         said: Any = self._container.stats(stream=False)
         return float(said["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9
 
     def memory_megabytes(self) -> float:
-        """The container's own memory, without files that the system keeps at hand for it."""
+        """The container's own memory, without the files that the system caches for it."""
         said: Any = self._container.stats(stream=False)
         found = said["memory_stats"]["stats"]
-        # The second is what the first version of control groups calls it.
+        # The second is its name in the first version of control groups.
         return float(found["anon"] if "anon" in found else found["total_rss"]) / 1e6
 
     def ask(self, requests: int, at_once: int) -> None:
-        """Have ``requests`` whole answers, ``at_once`` of them at a time.
+        """Get ``requests`` whole answers, ``at_once`` of them at a time.
 
-        Raises PermanentError for the first answer that is none.
+        Raises PermanentError for the first answer with an error.
         """
 
         def one(_: int) -> None:
@@ -179,7 +179,7 @@ def gateway(
         variant.image,
         environment={
             "LITELLM_MASTER_KEY": variant.key,
-            # Bedrock's stand-in looks at no credentials; LiteLLM does not go without.
+            # Bedrock's stand-in checks no credentials, but LiteLLM needs some.
             "AWS_ACCESS_KEY_ID": "local",
             "AWS_SECRET_ACCESS_KEY": "local",  # pragma: allowlist secret: opens nothing
             "AWS_REGION": "us-east-1",

@@ -1,6 +1,6 @@
-"""What every row has at hand: the engine, the images, and a stack that is started when asked for.
+"""What every row can use: the engine, the images, and a stack that starts when it is first used.
 
-On leaving, nothing that the bench made is left on the machine but its results.
+At the end, nothing that the bench made is left on the machine except its results.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Bench:
 
     def __init__(self, log: Log, *, quick: bool = False) -> None:
         self.log, self.quick = log, quick
-        #: What is worth knowing of a run beside its figures: stages, for the charts.
+        #: What is worth knowing about a run besides its figures: stages, for the charts.
         self.details: dict[str, dict[SideName, list[Any]]] = {}
         self._home = state_home() / "bench"
         self._wheels = state_home() / "wheels"
@@ -56,7 +56,7 @@ class Bench:
                 "another `make bench` runs on this machine", "Wait for its end."
             ) from None
         self._exits.callback(shutil.rmtree, self._home, ignore_errors=True)
-        # Not in the stack's home: the stack's end must not be the engine's.
+        # Not in the stack's home: the end of the stack must not end the engine.
         engine_home = self._home / "machine"
         ensure_engine(engine_home, self.log)
         self._exits.callback(stop_engine, engine_home, self.log)
@@ -64,7 +64,7 @@ class Bench:
             closing(docker.from_env(timeout=300))
         )
         containers.remove_leftovers(self.engine)
-        # What was there before is there after, as the bench built it again.
+        # Images that were there before are there afterwards, as the bench built them again.
         self._exits.callback(forget_builds, lambda _: None, built_here(self.engine) - {SEED_IMAGE})
         self.builder = Builder(self.engine, self._home, self._wheels, lambda _: None)
         self.log("Base image and wheels of both sides")
@@ -92,7 +92,7 @@ class Bench:
         return self._stack
 
     def quiet(self) -> None:
-        """On return no stack runs: nothing works beside what is measured."""
+        """On return no stack runs: nothing else works during a measurement."""
         self._stack = None
         self._stack_exits.close()
 
@@ -102,5 +102,5 @@ class Bench:
         return SeedSequence(stack.home, stack.cloud, self.builder, stack.settings, self.log)
 
     def keep(self, what: str, side: SideName, detail: Any) -> None:
-        """Write ``detail`` beside the raw figures."""
+        """Store ``detail`` with the raw figures."""
         self.details.setdefault(what, {}).setdefault(side, []).append(detail)

@@ -1,8 +1,8 @@
-"""Runs what is to be measured, reference and ours by turns, and keeps every figure.
+"""Runs the measurements, reference and ours alternately, and keeps every figure.
 
-Knows nothing of labs. A row is one line of the results. A series is what measures one row or
-several in one go, because they come out of the same work: each side of it is a function that
-yields a row's name and a figure as soon as it has one. What was yielded before a failure counts.
+Knows nothing of labs. A row is one line of the results. A series measures one or several rows that
+come out of the same work: each side of it is a function that yields a row's name and a figure as
+soon as it has one. What was yielded before a failure counts.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Log = Callable[[str], None]
 SideName = Literal["reference", "ours"]
 SIDES: tuple[SideName, ...] = ("reference", "ours")
 
-#: A side that has failed so often is not tried again: what it costs is time of the others.
+#: A side that has failed this often is not tried again: it would cost the others their time.
 MOST_FAILURES = 2
 
 
 @dataclass(frozen=True)
 class Aim:
-    """A figure that is to be at most so much: the ratio to the reference, or ours by itself."""
+    """The most that a figure may be: the ratio to the reference, or ours by itself."""
 
     at_most: float
     of: Literal["ratio", "ours"] = "ratio"
@@ -36,7 +36,7 @@ class Aim:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the results. ``note`` says what the figures are, where the name does not."""
+    """A line of the results. ``note`` says what the figures are, if the name does not."""
 
     name: str
     unit: str
@@ -46,10 +46,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Series(Generic[C]):
-    """Work that gives figures for ``rows``. A side that there is not is ``None``.
+    """Work that gives figures for ``rows``. A missing side is ``None``.
 
     A side is a generator function over the context: it yields figures and, in its ``finally``,
-    leaves nothing behind; it may be closed early, when no wanted row is left to come.
+    removes what it made; it may be closed early, once all wanted rows have a figure.
     """
 
     name: str
@@ -115,9 +115,9 @@ class Measured:
 def choose(
     series: Sequence[Series[C]], wanted: Sequence[str]
 ) -> list[tuple[Series[C], frozenset[str]]]:
-    """Each series of which something is wanted, and the names of the rows that are.
+    """Each series with a wanted row, and the names of its wanted rows.
 
-    ``wanted`` names rows or series; nothing is everything. Raises KeyError for an unknown name.
+    ``wanted`` names rows or series; an empty one means all. Raises KeyError for an unknown name.
     """
     names = {s.name for s in series} | {row.name for s in series for row in s.rows}
     for name in wanted:
@@ -143,9 +143,9 @@ def run(
     clock: Callable[[], float] = time.monotonic,
     measured: Measured | None = None,
 ) -> Measured:
-    """Measure every series and return what came of it; a failure is told and stops no other.
+    """Measure every series and return the results; a failure is logged and stops no other series.
 
-    Once ``budget`` seconds have gone, what is left is run once instead of often.
+    After ``budget`` seconds each remaining series runs only once.
     """
     measured = measured or Measured()
     began = clock()
@@ -193,21 +193,21 @@ def _run_side(
                 measured.add(name, side, value)
                 log(f"  {name}: {value:.4g} {units[name]} ({side})")
             left.discard(name)
-            # A whole series is let run to its end: it may give a row more than one figure.
+            # A series that is wanted as a whole runs to its end: a row may get several figures.
             if not left and len(wanted) < len(series.rows):
                 return
 
 
 def result_rows(series: Iterable[Series[Any]], measured: Measured) -> list[dict[str, Any]]:
-    """The results, one mapping a row: medians, their ratio, and whether the aim is met.
+    """The results, one mapping for each row: medians, their ratio, and whether the aim is met.
 
-    ``met`` is ``None`` for a row without an aim, and false where a figure is missing.
+    ``met`` is ``None`` for a row without an aim, and false if a figure is missing.
     """
     rows = []
     for row in (row for one in series for row in one.rows):
         reference, ours = (measured.median(row.name, side) for side in SIDES)
         ratio = None
-        # A share of a share, which may be below zero, says nothing.
+        # A ratio of two percentages, which may be below zero, says nothing.
         if ours is not None and reference and row.unit != "%":
             ratio = ours / reference
         judged = ratio if row.aim and row.aim.of == "ratio" else ours

@@ -1,6 +1,6 @@
-"""The two images that are compared: built, found again, measured, and forgotten.
+"""The two images that are compared: builds, finds, measures and removes them.
 
-Both are built without a network on one base image, out of wheels that lie on this machine.
+Both are built without a network on one base image, from wheels that are on this machine.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SEED_RECIPE = ImageRecipe(
     ("Dockerfile", "requirements.lock", "install.py", "config.yaml"),
     configured=False,
 )
-#: What only builds of ours and of the reference run.
+#: Steps that only the builds of our image and of the reference's have.
 _OUR_STEPS = ("/build/install_site.py", "/build/make_rootfs.py")
 _SEED_STEPS = ("/build/install.py",)
 
@@ -52,7 +52,7 @@ class Builder:
         self.architecture = Settings().architecture
 
     def prepare(self) -> None:
-        """On return base image and wheels of both are on this machine: nothing of it is timed."""
+        """On return base image and wheels of both are on this machine: this is not timed."""
         self._base()
         for lock in (recipe.GATEWAY.lock, SEED_RECIPE.lock):
             fetch_wheels(lock, self.architecture, self._wheels, self._log)
@@ -73,12 +73,12 @@ class Builder:
             self._build(recipe.GATEWAY, reference, base, config, labels)
         return reference
 
-    def seed(self, *, anew: bool = False) -> str:
-        """The reference's image; built if it is not there, or in any case.
+    def seed(self, *, always_build: bool = False) -> str:
+        """The reference's image; built if it is not there, or with ``always_build``.
 
         What the engine still has of an earlier build is used again, as for the seed.
         """
-        if anew or not has_image(self._client, SEED_IMAGE, {}):
+        if always_build or not has_image(self._client, SEED_IMAGE, {}):
             self._build(SEED_RECIPE, SEED_IMAGE, self._base(), None, {})
         return SEED_IMAGE
 
@@ -140,15 +140,15 @@ class Builder:
 
 
 def built_here(client: docker.DockerClient) -> set[str]:
-    """The images of ours that this engine names, reference included."""
+    """The tags of our images in this engine, including the reference's."""
     return {tag for image in client.images.list() for tag in image.tags if _is_built(tag)}
 
 
 def forget_builds(log: Log, keep: Collection[str] = ()) -> None:
-    """On return the engine has no image of ours nor of the reference, nor any layer of a build.
+    """On return the engine has neither our image nor the reference's, nor any layer of a build.
 
-    The engine's builder takes layers from any image it has, so the unnamed ones of a build's
-    stages go too. Wheels and base image stay, and the images named in ``keep`` with their stages.
+    The engine's builder takes layers from any image it has, so the unnamed images of a build's
+    stages are removed too. Wheels, base image and the images in ``keep`` with their stages stay.
     """
     steps = _SEED_STEPS if keep else _OUR_STEPS + _SEED_STEPS
     client = connect()
@@ -157,7 +157,7 @@ def forget_builds(log: Log, keep: Collection[str] = ()) -> None:
             client.images.remove(tag, force=True)
             log(f"Removed {tag}")
         for image in client.images.list(filters={"dangling": True}):
-            # One may have gone with another that was made of it.
+            # It may have been removed with another one that was made from it.
             with suppress(ImageNotFound):
                 history = " ".join(str(step.get("CreatedBy", "")) for step in image.history())
                 if any(step in history for step in steps):
@@ -174,7 +174,7 @@ def _is_built(tag: str) -> bool:
 
 
 def compressed_megabytes(cloud: Cloud, repository: str, tag: str) -> float:
-    """What the registry holds of an image, and every Fargate task pulls: layers and configuration.
+    """The size of what every Fargate task pulls from the registry: layers and configuration.
 
     Raises PermanentError if the registry has no such image.
     """

@@ -1,8 +1,8 @@
-"""Asks one HTTP address the same question over and over, so many at a time, and times the answers.
+"""Asks one HTTP address the same question again and again, in parallel, and times the answers.
 
-Exists because a client that is slower than what it measures measures itself. It therefore runs as a
-process of its own, keeps its connections, and reads of HTTP only what it needs: an answer's status
-and its end. It may be used for nothing but a measurement.
+Exists because a client that is slower than what it measures would measure itself. Therefore it runs
+as a process of its own, keeps its connections, and reads only an answer's status and its end. It
+may be used only to measure.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from urllib.parse import urlsplit
 from lab.errors import PermanentError
 from lab.settings import ROOT
 
-#: Where the process finds what it is to ask: a question has a key in it.
+#: The environment variable with the question for the process: a question has a key in it.
 QUESTION = "BENCH_QUESTION"
 SPARE_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class Question:
-    """A POST of ``body`` to ``url``. ``ca`` and ``name``: whom to trust, for which name."""
+    """A POST of ``body`` to ``url``. ``ca`` is the authority to trust, for ``name``."""
 
     url: str
     body: str
@@ -51,7 +51,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Timed:
-    """What came of it: times in milliseconds, and whole answers a second."""
+    """The result: times in milliseconds, and whole answers per second."""
 
     requests: int
     per_second: float
@@ -65,7 +65,7 @@ class Timed:
 def load(question: Question, at_once: int, seconds: float) -> Timed:
     """Ask for ``seconds``, ``at_once`` at a time, from a process of its own.
 
-    Raises PermanentError if an answer was none.
+    Raises PermanentError if an answer was an error.
     """
     done = subprocess.run(
         [sys.executable, "-m", "bench.load", str(at_once), str(seconds)],
@@ -100,7 +100,7 @@ async def _ask(
 
 
 async def _read_answer(reader: asyncio.StreamReader) -> float:
-    """When the first piece of the body came; on return the answer has come to its end."""
+    """The time when the first piece of the body came; on return the whole answer has come."""
     head = await reader.readuntil(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 200 "):
         raise ValueError(head.split(b"\r\n")[0].decode())
@@ -142,7 +142,7 @@ def _percentile(values: list[float]) -> float:
 
 
 def main() -> None:
-    """Measure what the environment holds, and print it."""
+    """Measure the question from the environment, and print the result."""
     parser = argparse.ArgumentParser(prog="python -m bench.load")
     parser.add_argument("at_once", type=int)
     parser.add_argument("seconds", type=float)

@@ -1,4 +1,4 @@
-"""Where and of what was measured: machine, tools, commit. No name of the machine, no path."""
+"""Where and what was measured: machine, tools, commit. No name of the machine, no path."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def machine() -> dict[str, str | int | float]:
 
 
 def commit() -> str:
-    """The commit that is checked out, marked where the files differ from it."""
-    # A longer one looks like a secret to those who search the files for any.
+    """The commit that is checked out, marked if the files differ from it."""
+    # A scan for secrets would take a longer one for a secret.
     found = _git("rev-parse", "--short=7", "HEAD")
     if not found:
         return "unknown"

@@ -21,18 +21,18 @@ IDEAS = ROOT / "bench" / "ideas.yaml"
 TEMPLATE = ROOT / "bench" / "performance.md.in"
 PAGE = ROOT / "docs" / "performance.md"
 
-#: What is usual from a task's request to its container's start, in seconds; source on the page.
+#: The usual time from a task's request to its container's start, in seconds; source on the page.
 LAUNCH = (30.0, 45.0)
 START_ROWS = {
     "reference": "container start to ready at 0.25 vCPU and 512 MB",
     "ours": "container start to ready at 1 vCPU and 2048 MB",
 }
-#: How the rows of task sizes begin, and what is told of each.
+#: How the names of the rows of task sizes begin; the figures of each are ``SIZE_FIGURES``.
 TASK = "task of "
-#: How the rows of several labs end; what they are compared with is one lab by itself.
+#: How the names of the rows of several labs end; they are compared with one lab by itself.
 AT_ONCE = " labs at once, each"
 SIZE_FIGURES = ("start to ready", "requests per second", "price")
-#: The stages of each side's up that stand for a task's launch and the gateway's start.
+#: The stages of each side's up that contain a task's launch and the gateway's start.
 ROLLOUT = {"reference": {"poll", "address", "fixed wait"}, "ours": {"rollout"}}
 
 
@@ -140,7 +140,7 @@ xychart-beta horizontal
 
 
 def _stages(details: dict[str, list[Any]], side: str) -> list[StageTime]:
-    """The stages of the side's middle run by length, as a median run would be."""
+    """The stages of the side's run with the median length."""
     runs = [[StageTime.model_validate(stage) for stage in run] for run in details.get(side, [])]
     if not runs:
         return []
@@ -219,7 +219,7 @@ xychart-beta
 
 
 def _fleet(rows: list[dict[str, Any]]) -> str:
-    """A table and a chart of what a lab costs in time where several come up at once."""
+    """A table and a chart of the time for each lab when several come up at once."""
     found = {
         int(row["name"].partition(" ")[0]): row
         for row in rows
@@ -277,7 +277,7 @@ def _projection(rows: list[dict[str, Any]], details: dict[str, Any]) -> str:
                 continue
             launched = sum(s.seconds for s in stages if s.name in ROLLOUT[side])
             if side == "reference":
-                # It waits for its fixed time whatever the gateway does meanwhile.
+                # It waits its fixed time, whatever the gateway does meanwhile.
                 fixed = sum(s.seconds for s in stages if s.name in {"address", "fixed wait"})
                 start = max(start, fixed)
             low, high = (whole - launched + launch + start for launch in LAUNCH)

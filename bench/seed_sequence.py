@@ -1,7 +1,7 @@
-"""The reference: what the seed does, stage by stage, in our own writing. See bench/seed/README.md.
+"""The reference: what the seed does, stage by stage, written again. See bench/seed/README.md.
 
-Everything in series, and every wait as the seed has it. Each stage is timed, so that what the lab
-saves can be seen.
+Everything runs in series, with every wait that the seed has. Each stage is timed, to show what the
+lab saves.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MODULE = Path(__file__).resolve().parent / "seed"
 POLL_SECONDS = 5.0
 ADDRESS_SECONDS = 5.0
 FIXED_SECONDS = 15.0
-#: The seed polls for ever; a bench that never ends tells nothing.
+#: The seed polls forever; a bench that never ends measures nothing.
 DEADLINE_SECONDS = 600.0
 ANSWER_SECONDS = 30.0
 PORT = 4000
@@ -45,7 +45,7 @@ MODELS = ("bedrock-cohere", "bedrock-llama", "bedrock-titan", "bedrock-titan-lit
 
 
 class SeedSequence:
-    """The seed's up and down, in a scratch folder of its own."""
+    """The seed's up and down, in a temporary folder of its own."""
 
     def __init__(
         self, home: Path, cloud: Cloud, builder: Builder, settings: Settings, log: Log
@@ -58,13 +58,13 @@ class SeedSequence:
         self.stages: list[StageTime] = []
 
     def up(self) -> float:
-        """Bring the reference up; the seconds until its last model has answered."""
+        """Bring the reference up; return the seconds until its last model has answered."""
         self.stages = []
         began = time.monotonic()
         with self._stage("provision"):
             self._provision()
         with self._stage("build image"):
-            image = self._builder.seed(anew=True)
+            image = self._builder.seed(always_build=True)
         with self._stage("push image"), closing(docker.from_env(timeout=300)) as client:
             engine.push(client, image, Registry(self._cloud, SEED).login(), lambda _: None)
         with self._stage("redeploy"):
@@ -82,7 +82,7 @@ class SeedSequence:
         return time.monotonic() - began
 
     def down(self) -> float:
-        """Destroy it; the seconds that this took."""
+        """Destroy it; return the seconds that this took."""
         began = time.monotonic()
         self._terraform("destroy", "-auto-approve")
         return time.monotonic() - began
@@ -138,7 +138,7 @@ class SeedSequence:
         return found
 
     def _poll(self, before: set[str]) -> dict[str, Any]:
-        """The task that runs and was not there before the redeployment, asked for every 5 s."""
+        """Ask every 5 s for the task that runs and was not there before the redeployment."""
         end = time.monotonic() + DEADLINE_SECONDS
         while time.monotonic() < end:
             for task in self._tasks():
@@ -161,7 +161,7 @@ def ask_in_turn(base_url: str, key: str, models: list[str]) -> None:
     """Ask one model after another, as the seed does, for a whole answer each.
 
     A gateway that does not listen yet is asked again: the seed would give up on it. Raises
-    PermanentError for any other answer than one with choices.
+    PermanentError for an answer without choices.
     """
     with httpx.Client(timeout=ANSWER_SECONDS) as client:
         for model in models:

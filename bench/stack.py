@@ -53,28 +53,28 @@ class FlowRun:
 
     @property
     def overhead_percent(self) -> float:
-        """Of the time after the first task's beginning, what no tool accounts for."""
+        """The share of the time after the first task's beginning that no tool accounts for."""
         assert self.report is not None
         whole = (self.ended_at - self.first_task_at).total_seconds()
         return 100 * (whole - tool_seconds(critical_path(self.report.stages))) / whole
 
 
 class Stack:
-    """A local cloud and a Prefect that answer, as a user commands them."""
+    """A local cloud and a Prefect that answer, used as a user would use them."""
 
     def __init__(self, home: Path, log: Log) -> None:
         self._home, self._log = home, log
-        # The reference is no lab of ours: the deployer may not make it.
+        # The reference is not one of the project's labs: the deployer may not make it.
         self.cloud = Cloud(root_session())
 
     @property
     def settings(self) -> Settings:
-        """Those of a flow on the local cloud."""
+        """The settings of a flow on the local cloud."""
         return read_settings()
 
     @property
     def home(self) -> Path:
-        """Where the bench keeps what is no result."""
+        """Where the bench keeps everything except results."""
         return self._home
 
     def up(self, lab: str, **spec: Any) -> FlowRun:
@@ -82,7 +82,7 @@ class Stack:
         return self.up_at_once([lab], **spec)[1][0]
 
     def up_at_once(self, labs: list[str], **spec: Any) -> tuple[float, list[FlowRun]]:
-        """Ask for all of ``labs`` at one moment; the seconds until the last is up."""
+        """Ask for all of ``labs`` at one moment; the seconds until the last is up, and the runs."""
         parameters = [{"lab": lab, "ttl": "2h", **spec} for lab in labs]
         return self._run("lab-up/local", parameters, labs)
 
@@ -96,11 +96,11 @@ class Stack:
         return self.down_at_once([lab])[1][0]
 
     def down_at_once(self, labs: list[str]) -> tuple[float, list[FlowRun]]:
-        """Destroy all of ``labs`` at once; the seconds until the last is gone."""
+        """Destroy all of ``labs`` at once; the seconds until the last is gone, and the runs."""
         return self._run("lab-down/local", [{"lab": lab} for lab in labs], labs)
 
     def start_over(self) -> None:
-        """On return the cloud is new and empty, and no image of ours was ever built here.
+        """On return the cloud is new and empty, and the engine has no image that was built here.
 
         Wheels and base image stay: a first up finds them on the machine, for both sides.
         """
@@ -191,7 +191,7 @@ def own_stack(home: Path, log: Log) -> Iterator[Stack]:
 
 
 def _cancel_runs(log: Log) -> None:
-    """Let runs that are still under way end in good order; a bench that ends by itself has none."""
+    """Let runs that are under way end in good order; a bench that ends by itself has none."""
     try:
         with prefect_api.Api() as api:
             for run in api.runs(states=["RUNNING", "PENDING"]):

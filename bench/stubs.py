@@ -1,6 +1,6 @@
 """Stand-ins that answer after a given time: Bedrock to a gateway, and a gateway to its callers.
 
-Exists so that a measurement of the gateway or of the validation depends on no model. Runs as a
+Exists so that a measurement of the gateway or of the validation depends on no model. It runs as a
 process of its own: its work must not slow what is measured.
 """
 
@@ -30,12 +30,12 @@ from lab.settings import ROOT
 
 WORDS = ("An ", "answer ", "of ", "a ", "stand-in.")
 USAGE = {"inputTokens": 12, "outputTokens": 5, "totalTokens": 17}
-#: A model whose name ends so takes four times as long.
+#: A model whose name ends with this takes four times as long.
 SLOW = "-slow"
-#: A question with these words is answered as Bedrock answers where it has not the model.
+#: A question with these words gets Bedrock's answer for a model that does not exist.
 NOT_FOUND = "as if there were no such model"
 START_SECONDS = 30.0
-#: Where the stub's process finds its key and certificate.
+#: The environment variable with the key and certificate of the stub's process.
 PEM = "BENCH_TLS_PEM"
 
 
@@ -57,7 +57,7 @@ def stub(*, delay: float, host: str = "127.0.0.1", pem: str = "") -> Iterator[st
         assert child.stdout is not None
         port = child.stdout.readline().decode().strip()
         if not port:
-            raise PermanentError(f"the stub did not start at {host}", "Its words are above.")
+            raise PermanentError(f"the stub did not start at {host}", "Its output is above.")
         yield f"{'https' if pem else 'http'}://{host}:{port}"
     finally:
         end_process(child)
@@ -208,7 +208,7 @@ def _gateways_own(name: str) -> Any:
 
 
 def main() -> None:
-    """Serve at a free port, whose number is written to standard output first."""
+    """Serve at a free port; write its number to standard output first."""
     parser = argparse.ArgumentParser(prog="python -m bench.stubs")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--delay", type=float, required=True, help="seconds before an answer")
@@ -227,7 +227,7 @@ def main() -> None:
         lifespan="off",
         ssl_context_factory=(lambda *_: _gateways_own("tls_context")(pem)) if pem else None,
     )
-    # How it is ended.
+    # An interrupt is how it is ended.
     with suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])
 

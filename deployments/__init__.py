@@ -1,1 +1,1 @@
-"""What Prefect's server has to know: the work pool, the blocks, and the deployments."""
+"""What is registered at Prefect's server: the work pool, the blocks, and the deployments."""

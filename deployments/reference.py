@@ -1,4 +1,4 @@
-"""Writes ``docs/reference.md`` from the code: what stands in several places stands here once.
+"""Writes ``docs/reference.md`` from the code: facts from several places, collected in one.
 
 Run as ``python -m deployments.reference``, or by ``make reference``. A test compares.
 """
@@ -45,12 +45,12 @@ def reference() -> str:
         "Lists are JSON: `--param 'models=[\"bedrock-titan\"]'`.",
         *_parameters(deployments),
         "## Settings",
-        "Read from the environment of the flows: what `prefect.yaml` gives for the target, and for "
-        "the rest the environment that the worker was started in. Durations as in `00:10:00` or "
-        "`PT10M`. The source is `lab/settings.py`.",
+        "The flows read them from their environment: `prefect.yaml` gives some for the target, and "
+        "the rest comes from the environment in which the worker was started. Durations are "
+        "written as in `00:10:00` or `PT10M`. The source is `lab/settings.py`.",
         _table(("Variable", "Meaning", "Default", "On the local cloud"), _settings(deployments)),
         "Two more are not read by the flows: `LAB_PREFECT_PORT`, the port of the Prefect server "
-        "(4200), and `LAB`, the lab that `make demo` and `make env` mean (`demo`).",
+        "(4200), and `LAB`, the lab of `make demo` and `make env` (`demo`).",
         "## Stages",
         "The stages of an up, in the order in which they begin, and then those of other flows. "
         "A stage waits for those in the third column.",
@@ -58,7 +58,8 @@ def reference() -> str:
             ("Stage", "What it does", "Waits for", "It may not", "Its seconds go to"), _stages()
         ),
         "## Posture checks",
-        "Made at the end of each up, and by `lab-verify`. A check that cannot be made is missed.",
+        "Made at the end of each up, and by `lab-verify`. A check that cannot be made counts as "
+        "missed.",
         _table(("Check", "It passes if"), ((f"`{c.value}`", c.passes_if) for c in CheckName)),
         "## Exit codes",
         _table(("Code", "Meaning"), ((str(int(c)), c.meaning) for c in ExitCode)),
@@ -71,9 +72,9 @@ def reference() -> str:
 def _flows(deployments: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
     for name, of_flow in _by_flow(deployments).items():
         first = of_flow[0]
-        when = ["asked for"]
+        when = ["on request"]
         if "triggers" in first:
-            when = ["asked for; at the lab's end", "after a failed up"]
+            when = ["on request; at the lab's end", "after a failed up"]
         every = {_schedule(d, s) for d in of_flow for s in d.get("schedules", [])}
         guards = first["tags"][0].startswith("guard")
         yield (
@@ -141,7 +142,7 @@ def _bounds(field: dict[str, Any], definitions: dict[str, Any]) -> str:
         return f"a list{most}"
     if "minimum" in field:
         return f"{field['minimum']} to {field['maximum']}"
-    # The form of a text is in its meaning, in words.
+    # The meaning of a text parameter describes its form.
     kinds = {"boolean": "`true`, `false`", "null": "nothing", "integer": "a number"}
     return kinds.get(field.get("type", ""), "text")
 
@@ -171,7 +172,7 @@ def _stages() -> Iterator[tuple[str, ...]]:
 
 
 def stage_docs() -> dict[str, tuple[str, str, str]]:
-    """Module, what it does and what it may not, of each stage in the docstring of ``tasks``."""
+    """For each stage in the docstring of ``tasks``: module, what it does, what it may not do."""
     text = re.sub(r"\n  (?=\S)", " ", inspect.getdoc(tasks) or "")
     found = (_STAGE.match(line) for line in text.splitlines())
     return {m[1]: (m[2], m[3], m[4]) for m in found if m}
@@ -211,7 +212,7 @@ def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def main() -> int:
-    """Write the document; 0."""
+    """Write the document; return 0."""
     REFERENCE.write_text(reference(), encoding="utf-8")
     sys.stdout.write(f"{REFERENCE.relative_to(ROOT)} is written\n")
     return 0

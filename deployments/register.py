@@ -1,7 +1,7 @@
-"""Make Prefect's server know the project: work pool, blocks, then ``prefect deploy --all``.
+"""Registers the project at Prefect's server: work pool, blocks, then ``prefect deploy --all``.
 
 Run as ``python -m deployments.register`` with PREFECT_API_URL and the variables that
-``prefect.yaml`` is filled from. May be run again: it brings what is there to what the files say.
+``prefect.yaml`` is filled from. May be run again: it updates what is there to what the files say.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from prefect.workers.process import ProcessWorker
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
-#: What ``prefect.yaml`` is filled from. Prefect itself would leave a missing one as it stands.
+#: The variables that fill ``prefect.yaml``. Prefect itself would not replace a missing one.
 TEMPLATE = ("LAB_ROOT", "LAB_HOME", "LAB_PYTHON", "LAB_LOCAL_ARCHITECTURE")
 WORK_POOL = "gateway-lab"
 LOCAL_BLOCK = "gateway-lab-local"
 
 
 def ensure_work_pool() -> None:
-    """A process work pool for every deployment of the project."""
+    """On return there is a process work pool for every deployment of the project."""
     template = ProcessWorker.get_default_base_job_template()
     description = "Runs the lab's flows as processes on the machine of the worker."
     with get_client(sync_client=True) as client:
@@ -48,7 +48,7 @@ def ensure_work_pool() -> None:
 
 
 def ensure_blocks() -> None:
-    """The credentials of the local cloud's deployer: dummies that open nothing else."""
+    """Save the credentials of the local cloud's deployer: dummies that open nothing else."""
     AwsCredentials(
         aws_access_key_id="local",
         aws_secret_access_key=SecretStr("local"),
@@ -67,7 +67,7 @@ def active_schedules(client: SyncPrefectClient) -> set[tuple[UUID, str | None]]:
 
 
 def restore_schedules(before: set[tuple[UUID, str | None]]) -> None:
-    """Switch on again what ``prefect deploy`` has switched off: that is for people to decide."""
+    """Switch on again what ``prefect deploy`` has switched off: people decide that, not it."""
     with get_client(sync_client=True) as client:
         for deployment in client.read_deployments():
             for schedule in deployment.schedules:
@@ -87,7 +87,7 @@ def remove_former_automations(client: SyncPrefectClient) -> None:
 
 
 def main() -> int:
-    """Register everything; the exit code of ``prefect deploy``."""
+    """Register everything; return the exit code of ``prefect deploy``."""
     missing = [name for name in TEMPLATE if not os.environ.get(name)]
     if missing:
         sys.stderr.write(f"{' and '.join(missing)} must be set; `make demo` does it\n")

@@ -1,4 +1,4 @@
-"""``lab-allow``: other hosts may reach a live lab, without a rebuild."""
+"""``lab-allow``: lets other hosts reach a live lab, without a rebuild."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tasks.site import open_site
 def lab_allow(
     lab: LabName,
     add: Annotated[Hosts | None, described("Public IPv4 hosts to let in.")] = None,
-    remove: Annotated[Hosts | None, described("Hosts to let in no longer.")] = None,
+    remove: Annotated[Hosts | None, described("Hosts to shut out.")] = None,
 ) -> None:
-    """Let the hosts of ``add`` reach a live lab, and those of ``remove`` no longer.
+    """Let the hosts of ``add`` reach a live lab, and shut out those of ``remove``.
 
-    At least one address must be given. Already so is success. The lab's task goes on as it is; the
-    next ``lab-up`` sets the hosts to what it is asked for.
+    At least one address must be given. It succeeds if nothing has to change. The lab's task keeps
+    running; the next ``lab-up`` sets the hosts to those of its own parameters.
     """
     check_change(add or [], remove or [])
     with open_site() as site, hold_lab(lab, site, "lab-allow"):

@@ -1,4 +1,4 @@
-"""``lab-extend``: the lab ends later, or earlier."""
+"""``lab-extend``: moves the end of a lab, later or earlier."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def lab_extend(
 ) -> None:
     """Move the end of a lab to ``ends_in`` from now, forwards or back.
 
-    Never beyond the longest life a lab may have from its creation. Every place that knows the end
-    is moved, or none.
+    The lab may not live longer than the longest life, counted from its creation. The end moves in
+    every place that stores it, or in none.
     """
     with open_site() as site, hold_lab(lab, site, "lab-extend"):
         move_end(lab, site, now() + lifetime_of(ends_in))

@@ -1,4 +1,4 @@
-"""``lab-list``: every lab, whose it is, where, until when, and what it costs."""
+"""``lab-list``: lists every lab with its owner, address, end and cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``lab-reap``: what is past its end, or belongs to no lab, is destroyed. Needs no memory."""
+"""``lab-reap``: destroys labs past their end, and resources that belong to no lab."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tasks.survey import survey
 def lab_reap(
     dry_run: Annotated[bool, described("Only report what would be destroyed.")] = False,
 ) -> None:
-    """Find labs past their end and the project's things that belong to no lab; destroy them.
+    """Find labs past their end and the project's resources that belong to no lab; destroy them.
 
-    Looks at the cloud alone, so it works after Prefect's database is gone. ``dry_run`` reports
-    only. A lab that another run holds is left for the next time.
+    Looks only at the cloud, so it also works without Prefect's database. ``dry_run`` only reports.
+    A lab that another run holds is left for the next time.
     """
     with open_site() as site:
         doomed = to_reap(survey(site, now(), deep=True))

@@ -1,4 +1,4 @@
-"""``lab-rebuild``: the same lab, fresh. Its ``nightly`` deployment has it ready in the morning."""
+"""``lab-rebuild``: destroys a lab and brings it up again, also by the schedule of ``nightly``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tasks.site import open_site
 def lab_rebuild(spec: LabSpec) -> None:
     """Destroy a lab and bring it up again under the same name, reusing its image.
 
-    A rebuild that fails says so and leaves no half lab: what it made is destroyed.
+    A rebuild that fails reports it and destroys what it made, so no half lab is left.
     """
     spec = spec.model_copy(update={"on_failure": OnFailure.DESTROY})
     ends_at = now() + spec.lifetime

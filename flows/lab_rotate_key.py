@@ -1,4 +1,4 @@
-"""``lab-rotate-key``: a live lab gets a new key, and the old one opens it no more."""
+"""``lab-rotate-key``: gives a live lab a new key; the old one no longer opens it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tasks.site import open_site
 
 @flow(name="lab-rotate-key", flow_run_name="rotate key of {lab}", persist_result=False)
 def lab_rotate_key(lab: LabName) -> None:
-    """Have AWS make another key for a live lab, and roll it out.
+    """Let AWS make another key for a live lab, and roll it out.
 
     The task with the old key serves until the one with the new key is ready. Fails unless the new
-    key then opens the gateway and the old one is refused. May be run again after a failure: it
-    goes on from there.
+    key then opens the gateway and the old one is refused. It may be run again after a failure, and
+    then continues from there.
     """
     with (
         open_site() as site,

@@ -1,4 +1,4 @@
-"""``lab-up``: from a few wishes to a gateway that has answered for every model."""
+"""``lab-up``: from a few parameters to a gateway that has answered for every model."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from tasks.site import Site, open_site
 @flow(
     name="lab-up",
     flow_run_name="up {lab}",
-    # All models are asked at once: the slowest decides, not their number.
+    # All models are asked at once: the slowest one decides how long it takes, not their number.
     task_runner=ThreadPoolTaskRunner(max_workers=96),  # type: ignore[arg-type]
     persist_result=False,
 )
 @takes_lab_spec
 def lab_up(spec: LabSpec) -> None:
-    """Bring a lab up, or bring a live one to what is asked; ask every model, and look at the lab.
+    """Bring a lab up, or change a live one to what is asked; ask every model and check the lab.
 
-    The lab's end is registered before anything billable exists. The report is published whatever
-    happens. Fails unless every model answered and the lab is as it must be.
+    The lab's end is registered before anything billable exists. The report is published in every
+    case. Fails unless every model answers and every check passes.
     """
     ends_at = now() + spec.lifetime
     with reporting(spec, ends_at), open_site() as site:

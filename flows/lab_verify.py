@@ -1,4 +1,4 @@
-"""``lab-verify``: whether a live lab is as it must be, by what the cloud says of it now."""
+"""``lab-verify``: checks whether a live lab is as it must be, by asking the cloud now."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tasks.verify import verify_lab
 
 @flow(name="lab-verify", flow_run_name="verify {lab}", persist_result=False)
 def lab_verify(lab: LabName) -> None:
-    """Ask the cloud and the gateway for everything that must be so, and publish it as a table.
+    """Check in the cloud and at the gateway everything that must be true; publish it as a table.
 
-    Changes nothing and holds nothing. Fails with the name of each check that was missed.
+    Changes nothing and does not hold the lab. Fails with the name of each missed check.
     """
     with open_site() as site:
         verify_lab(lab, site).raise_if_missed(lab)

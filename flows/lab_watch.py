@@ -1,4 +1,4 @@
-"""``lab-watch``: what changed of each live lab, reported in time."""
+"""``lab-watch``: reports in time what has changed in each live lab."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from tasks.watch import watch_lab
 def lab_watch(
     lab: Annotated[LabName | None, described("Only this lab; all of them if unset.")] = None,
 ) -> None:
-    """Look at every live lab: readiness, address, firewall, cost, time left; give due notices.
+    """Look at every live lab: readiness, address, firewall, cost, time left; send due notices.
 
-    With ``LAB_FOLLOW_ADDRESS`` the firewall moves with the deployer, once all labs were looked at.
+    With ``LAB_FOLLOW_ADDRESS`` the firewall follows the deployer, after a look at all labs.
     """
     with open_site() as site:
         at = now()

@@ -1,8 +1,8 @@
 """The fields of a :class:`LabSpec` as the parameters of a flow, one by one.
 
-Prefect's form and ``prefect deployment run --param`` offer what stands in a flow's signature; a
-model in it would be a box in a box, and ``--param`` would want JSON. So the signature is made of
-the model's fields, and the model of the parameters: each is written down once, in ``lab/spec.py``.
+Prefect's form and ``prefect deployment run --param`` offer the parameters of a flow's signature. A
+model there would be a form inside the form, and ``--param`` would need JSON. Therefore the
+signature is made from the model's fields, each of which is defined once, in ``lab/spec.py``.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from lab.spec import LabSpec, read_spec
 
 
 def takes_lab_spec(story: Callable[[LabSpec], None]) -> Callable[..., None]:
-    """``story``, called with the fields of its spec by name instead of with the spec.
+    """Return ``story`` as a function that takes the fields of its spec instead of the spec.
 
-    Called with values that no spec can have, it raises InvalidInputError before the story begins.
+    The function raises InvalidInputError for values that are not allowed, before the story begins.
     """
 
     @wraps(story)
@@ -36,7 +36,7 @@ def takes_lab_spec(story: Callable[[LabSpec], None]) -> Callable[..., None]:
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     schema = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    # Prefect gives each parameter a title and a description of its own; these are stronger.
+    # Prefect sets its own title and description for each parameter; these override them.
     shown = {"title": field.title or name, "description": field.description or "", **schema}
     return inspect.Parameter(
         name,

@@ -1,1 +1,1 @@
-"""How this machine's Prefect begins runs, and serves; nothing here knows what a lab is."""
+"""How Prefect on this machine begins runs and serves; nothing here knows what a lab is."""

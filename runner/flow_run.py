@@ -1,8 +1,8 @@
 """Runs the flow run of this environment: the command that the worker starts for each run.
 
-Asks the fork server for a process that has imported everything; where none answers, becomes
-Prefect's own engine. Until that process has ended this one stands for it: it passes signals on,
-and ends as it ended. Imports nothing but the standard library, so that it begins at once:
+It asks the fork server for a process that has imported everything; if none answers, it becomes
+Prefect's own engine. It represents that process until the end: it passes signals on, and ends with
+the same status. It imports only the standard library, so that it begins at once:
 ``python -I -S runner/flow_run.py``.
 """
 
@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-#: How long a fork server may take to its first word, in seconds: it may just be importing.
+#: How long a fork server may take to its first message, in seconds: it may still be importing.
 READY_SECONDS = 30.0
 LENGTH = struct.Struct("!I")
 BODY_LIMIT = 1 << 20
@@ -113,13 +113,13 @@ def _connect(path: Path) -> socket.socket | None:
 
 
 def _begin(connection: socket.socket) -> int | None:
-    """The process that runs the run; ``None`` where the server could not make one."""
-    what = {"environment": dict(os.environ), "folder": str(Path.cwd())}
+    """The process that runs the run; ``None`` if the server could not make one."""
+    request = {"environment": dict(os.environ), "folder": str(Path.cwd())}
     try:
-        send(connection, what, (0, 1, 2))
+        send(connection, request, (0, 1, 2))
         answer, _ = receive(connection)
     except (OSError, EOFError, ValueError):
-        # Its end of the connection is closed only if it made no process, or kills it.
+        # The server closes its end of the connection only if it made no process, or kills it.
         return None
     connection.settimeout(None)
     pid = answer.get("pid")

@@ -1,10 +1,10 @@
 """Begins flow runs in processes forked from one that has imported Prefect and the flows already.
 
-Those imports take seconds before a run's first task, and as much of a processor. The worker begins
-each run with ``runner/flow_run.py``, which asks here; where nothing answers, or what was
-imported is no longer what the files say, the run begins as Prefect begins it.
+These imports take seconds before a run's first task, and as much processor time. The worker begins
+each run with ``runner/flow_run.py``, which asks this server. If the server does not answer, or an
+imported file has changed since, the run begins as Prefect begins it.
 
-Run as ``python -m runner.forkserver``. It has one thread only, so that no fork copies a lock
+Run as ``python -m runner.forkserver``. It has only one thread, so that no fork copies a lock
 that another thread holds.
 """
 
@@ -30,7 +30,7 @@ from lab.settings import ROOT
 from runner.flow_run import address, receive, send, socket_path
 from workstation.targets import state_home
 
-#: What a run imports, before its first task or later, beside its flow.
+#: What a run imports besides its flow, before its first task or later.
 PRELOADED = (
     "prefect.main",
     "prefect.engine",
@@ -40,7 +40,7 @@ PRELOADED = (
     "prefect_docker.deployments.steps",
     "openai",
     "lab.image.sbom",
-    # These are imported by those above when they are first used, which is in every run.
+    # The modules above import these when they are first used, which happens in every run.
     "anyio._backends._asyncio",
     "cryptography.hazmat.backends.openssl.backend",
     "cyclonedx.output.json",
@@ -73,11 +73,11 @@ class Server:
 
     listener: socket.socket
     imported: dict[str, tuple[int, int]]
-    #: Who waits for the end of which process.
+    #: For each process, the connection that waits for its end.
     waiting: dict[int, socket.socket] = field(default_factory=dict)
 
     def serve(self) -> Request:
-        """Answer for ever; returns in a forked process only, with what that is to run."""
+        """Answer forever; return only in a forked process, with the request that it is to run."""
         wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
@@ -103,15 +103,15 @@ class Server:
                         if signal.SIGTERM in signals or signal.SIGINT in signals:
                             self._end()
                     elif key.fileobj in self.waiting.values():
-                        # Who asked for the run has gone: nobody else would tell of its end.
+                        # The process that asked for the run has gone: its end would be unknown.
                         assert isinstance(key.fileobj, socket.socket)
                         selector.unregister(key.fileobj)
-                        self._forsake(key.fileobj)
+                        self._kill_process(key.fileobj)
                 if not self.waiting and self._stale():
-                    _begin_anew()
+                    _restart()
 
     def _answer(self, connection: socket.socket) -> Request | None:
-        """Fork for who has connected: the request in the new process, ``None`` in this one."""
+        """Fork for a new connection; return its request in the new process, ``None`` in this."""
         connection.settimeout(REQUEST_SECONDS)
         try:
             fresh = not self._stale()
@@ -132,13 +132,13 @@ class Server:
         for number in files:
             os.close(number)
         self.waiting[pid] = connection
-        # Who asked may have gone meanwhile; the selector will say so.
+        # The process that asked may have gone meanwhile; the selector will report it.
         with suppress(OSError):
             send(connection, {"pid": pid})
         return None
 
     def _reap(self) -> Iterator[socket.socket]:
-        """Tell of each process that has ended; who had waited for it."""
+        """Report the status of each process that has ended; yield the connection that waited."""
         while self.waiting:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
@@ -148,8 +148,8 @@ class Server:
                 send(connection, {"status": status})
             yield connection
 
-    def _forsake(self, connection: socket.socket) -> None:
-        """Kill the process that ``connection`` waits for, as it was itself killed."""
+    def _kill_process(self, connection: socket.socket) -> None:
+        """Kill the process that ``connection`` waits for: the process that asked was killed."""
         for pid in [pid for pid, one in self.waiting.items() if one is connection]:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -158,12 +158,12 @@ class Server:
 
     def _end(self) -> NoReturn:
         for connection in list(self.waiting.values()):
-            self._forsake(connection)
+            self._kill_process(connection)
         socket_path(state_home()).unlink(missing_ok=True)
         sys.exit(0)
 
     def _leave(self, *pipe: int) -> None:
-        """Give up, in a forked process, everything that is the server's."""
+        """Close, in a forked process, everything that belongs to the server."""
         for connection in (self.listener, *self.waiting.values()):
             connection.close()
         signal.set_wakeup_fd(-1)
@@ -175,7 +175,7 @@ class Server:
 
 
 def listen(path: Path) -> socket.socket:
-    """A socket at ``path`` for this user alone; who connects is kept waiting until accepted."""
+    """A socket at ``path`` for this user alone; a connection waits until it is accepted."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     before = os.umask(0o177)
@@ -189,7 +189,7 @@ def listen(path: Path) -> socket.socket:
 
 
 def preload() -> dict[str, tuple[int, int]]:
-    """Import and read what runs need; the files of all modules now, with their times and sizes.
+    """Import and read what runs need; return the modules' files with their times and sizes.
 
     Raises RuntimeError if an import has started a thread.
     """
@@ -199,7 +199,7 @@ def preload() -> dict[str, tuple[int, int]]:
     read_descriptions()
     if threading.active_count() != 1:
         raise RuntimeError(f"an import has started threads: {threading.enumerate()}")
-    # What is here to stay is passed by in every later collection, which would copy its pages.
+    # Later collections skip the objects that exist now, and so do not copy their pages.
     gc.collect()
     gc.freeze()
     modules = list(sys.modules.values())
@@ -215,13 +215,13 @@ def _stamp(path: str) -> tuple[int, int]:
     return (found.st_mtime_ns, found.st_size)
 
 
-def _begin_anew() -> NoReturn:
-    """Import everything again, as a new program in the same process: nobody waits for it."""
+def _restart() -> NoReturn:
+    """Import everything again, as a new program in the same process: no run waits for it."""
     os.execv(sys.executable, [sys.executable, "-m", "runner.forkserver"])  # noqa: S606
 
 
 def _become(request: Request) -> None:
-    """Make of this forked process what the worker would have started by itself."""
+    """Turn this forked process into the one that the worker would have started by itself."""
     from prefect.context import refresh_global_settings_context
 
     os.setsid()

@@ -1,18 +1,18 @@
-"""Prefect's server on SQLite, where nobody waits for longer than the database is busy.
+"""Prefect's server on SQLite, where no request waits for longer than the database is busy.
 
-**Garbage has a thread of its own.** Python collects garbage in whichever thread happens to
-allocate, mostly in the event loop's. Among the server's garbage are SQLite statements, left by a
-transaction that found the database locked. SQLite frees a statement under the lock of its
-connection. Where another thread waits on that connection for the database, which may take a minute,
-the event loop would wait with it; but who holds the database needs the event loop to commit. So the
-server answered nobody for a minute when many runs began at once. A thread with nothing else to do
-may wait.
+**Garbage has a thread of its own.** Python collects garbage in the thread that happens to allocate,
+mostly in the event loop's. Among the server's garbage are SQLite statements, left by a transaction
+that found the database locked. SQLite frees a statement under the lock of its connection. If
+another thread waits on that connection for the database, which may take a minute, the event loop
+waits too; but the transaction that holds the database needs the event loop to commit. Therefore the
+server answered no request for a minute when many runs began at once. A thread with nothing else to
+do may wait.
 
-**Who will write says so before it reads.** Prefect's transactions begin as readers. One that wants
-to write after another has written is refused by SQLite at once, whatever its timeout: it has read
-what is no longer so. Prefect's client then waits two seconds before it asks again, which was the
-longest stage of many a run. A transaction that begins as a writer waits for its turn instead, some
-milliseconds.
+**Transactions begin as writers.** Prefect's begin as readers. SQLite refuses a reader that wants to
+write after another transaction has written, at once and whatever its timeout, because what it has
+read is out of date. Prefect's client then waits two seconds before it asks again, which was the
+longest stage of many runs. A transaction that begins as a writer waits for its turn instead, for
+some milliseconds.
 
 Run as ``python -m runner.server``, with the arguments of ``prefect server start``.
 """
@@ -33,12 +33,12 @@ from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 
 YOUNG_SECONDS = 1.0
-#: One collection in so many also looks at what is old, which takes long.
+#: One in this many collections also covers old objects, which takes long.
 OLD_EVERY = 60
 
 
 def collect_apart() -> threading.Thread:
-    """On return no other thread of this process collects garbage; the thread that does."""
+    """On return no other thread of this process collects garbage; return the one that does."""
     gc.disable()
     thread = threading.Thread(target=_collect, name="garbage", daemon=True)
     thread.start()
@@ -56,14 +56,14 @@ def _collect() -> NoReturn:
 class WritersInTurn(AioSqliteConfiguration):
     """Prefect's SQLite, whose transactions hold the database from their first statement on.
 
-    Reads that are no transaction wait for nobody, as before.
+    Reads outside a transaction do not wait, as before.
     """
 
     @asynccontextmanager
     async def begin_transaction(
         self,
         session: AsyncSession,
-        with_for_update: bool = False,  # Prefect's signature: here it always is
+        with_for_update: bool = False,  # Prefect's signature; here it is always true
     ) -> AsyncGenerator[AsyncSessionTransaction, None]:
         """A transaction that ends with the block."""
         async with super().begin_transaction(session, with_for_update=True) as transaction:

@@ -1,4 +1,4 @@
-"""Who may reach a live lab: hosts let in or shut out, and the deployer followed, without a rebuild.
+"""Changes without a rebuild which hosts may reach a live lab, and follows the deployer's address.
 
 Nothing here touches the lab's task.
 """
@@ -22,14 +22,15 @@ from tasks.stage import run_log, stage
 def change_allowed(
     lab: str, site: Site, add: Collection[str], remove: Collection[str]
 ) -> list[str]:
-    """On return the lab's firewall and record let in ``add`` and not ``remove``; all it lets in.
+    """On return the lab's firewall and record let in ``add`` and not ``remove``.
 
-    Already so is success. Raises PermanentError for a lab that is not up and InvalidInputError for
-    a firewall that would be open to nobody or too many, both before anything is touched.
+    Returns all hosts that it lets in. It succeeds if nothing has to change. Raises PermanentError
+    for a lab that is not up and InvalidInputError for a firewall that would be open to nobody or to
+    too many, both before anything is touched.
     """
     check_is_up(lab, site)
-    # The record first: should the run die in between, the next one that comes here shuts out whom
-    # this one was to shut out.
+    # The record first: if the run dies in between, the next run that comes here shuts out the hosts
+    # that this one should have shut out.
     record = change_record(lab, site, lambda known: known.allowing(add, remove))
     apply_firewall(record, site)
     run_log()(f"the firewall of lab {lab} is open to {', '.join(record.cidrs)}")
@@ -37,16 +38,16 @@ def change_allowed(
 
 
 def check_is_up(lab: str, site: Site) -> None:
-    """Raise PermanentError unless the lab is known and has all that a lab has."""
+    """Raise PermanentError unless the lab has a record and a service."""
     require_record(lab, site)
     if site.service(lab).describe() is None:
         raise PermanentError(f"lab {lab} has not come up yet", "Bring it up with lab-up.")
 
 
 def to_follow(looks: list[tuple[LabSeen, LiveLab | None]], site: Site) -> list[LiveLab]:
-    """The labs whose firewall has to move with the deployer, where that is wished for.
+    """The labs whose firewall has to follow the deployer, if the settings ask for that.
 
-    A lab that another run holds is left for the next time, and so is one whose end has come.
+    A lab that another run holds is left for the next time, and so is a lab whose end has come.
     """
     found = []
     for seen, live in looks:
@@ -61,10 +62,10 @@ def to_follow(looks: list[tuple[LabSeen, LiveLab | None]], site: Site) -> list[L
 
 @stage("follow deployer", run_name="follow-deployer-{live.lab}")
 def follow_deployer(live: LiveLab, site: Site) -> bool:
-    """On return the lab lets the deployer in at its present address, no longer at its former one.
+    """On return the lab lets the deployer in at its present address, and not at its former one.
 
-    False, and nothing is done, if the lab does not follow its deployer any more, or is there
-    already. Addresses that somebody gave stay. For a run that holds the lab.
+    Returns False and does nothing if the lab no longer follows its deployer, or has done so
+    already. Addresses that a person gave stay. For a run that holds the lab.
     """
     lab, address = live.lab, live.deployer
     known = require_record(lab, site)

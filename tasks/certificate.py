@@ -1,4 +1,4 @@
-"""The lab's certificate: kept while it is good, made anew where it is not."""
+"""The lab's certificate: kept while it is good, and replaced when it is not."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tasks.stage import run_log
 def certify(lab: str, site: Site) -> Certificate:
     """The certificate that the lab is to have from now on, for a run that holds the lab.
 
-    On return the lab's record says whom callers are to trust. What is returned must reach Secrets
-    Manager next: until then the record trusts both the new authority and that of the running task,
-    and another call makes another certificate. Never to be logged or stored.
+    On return the lab's record names the authority that callers trust. The certificate must reach
+    Secrets Manager next: until then the record trusts both the new authority and that of the
+    running task, and another call makes another certificate. It may never be logged or stored.
     """
     log = run_log()
     record = require_record(lab, site)

@@ -1,7 +1,7 @@
-"""The report of an up while it is written: each stage notes what it reached.
+"""The report of an up while it is written: each stage notes what it has reached.
 
-So that a report can be published whatever happened, without a word of it in the flow. A stage of a
-run without a report, such as the rollout of a new key, notes nothing.
+This way a report can be published in every case, and the flow does not mention it. A stage of a run
+without a report, such as the rollout of a new key, notes nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lab.report.model import LabReport
 
 @dataclass
 class Draft:
-    """What an up has reached so far; ``record`` is there once its end is registered."""
+    """What an up has reached so far; ``record`` is set once the lab's end is registered."""
 
     report: LabReport
     record: LabRecord | None = None
@@ -47,7 +47,7 @@ def note_in_report(**fields: Any) -> None:
 
 
 def note_record(record: LabRecord) -> None:
-    """The lab has an end, and ``record`` says which."""
+    """Keep ``record``, which has the lab's end, for the report of this run."""
     draft = _current.get()
     if draft is not None:
         draft.record = record

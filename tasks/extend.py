@@ -1,4 +1,4 @@
-"""A lab's end moves in every place that knows it, or in none."""
+"""Moves a lab's end in every place that stores it, or in none."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from tasks.stage import run_log, stage
 
 @stage("move end", run_name="move-end-{lab}")
 def move_end(lab: str, site: Site, expires_at: datetime) -> LabRecord:
-    """On return the lab ends at ``expires_at``, in every place that knows its end.
+    """On return the lab ends at ``expires_at``, in every place that stores its end.
 
-    Raises PermanentError for a lab that is not known and InvalidInputError beyond the cap, both
-    before anything is moved. If a place cannot be moved, those before it are moved back.
+    Raises PermanentError for an unknown lab and InvalidInputError for an end beyond the longest
+    life, both before anything changes. If one place cannot be changed, those before it are changed
+    back.
     """
     known = require_record(lab, site)
     moved = known.moved_to(expires_at, site.settings.longest_life)

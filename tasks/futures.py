@@ -1,4 +1,4 @@
-"""Stages that run at once: their results, their first error, and failures that are collected."""
+"""Stages that run in parallel: their results, their first error, and collected failures."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Chain(Generic[R]):
-    """Several stages that follow from each other, as one future: that of the ``last`` one."""
+    """Several stages that depend on each other, as one future: that of the ``last`` one."""
 
     last: PrefectFuture[R]
     before: Sequence[PrefectFuture[Any]] = ()
 
 
 def gather(*futures: PrefectFuture[Any] | Chain[Any]) -> list[Any]:
-    """The results once all have ended; else the first error that one of the stages raised.
+    """Wait for all; return their results, or raise the first error that one of the stages raised.
 
-    Of a chain the result is its last stage's; an error of any of its stages counts. A LabError
-    comes before an error that nobody foresaw.
+    The result of a chain is that of its last stage; an error of any of its stages counts. A
+    LabError comes before an unforeseen error.
     """
     chains = [future if isinstance(future, Chain) else Chain(future) for future in futures]
     lasts = [chain.last for chain in chains]
@@ -45,14 +45,14 @@ def gather(*futures: PrefectFuture[Any] | Chain[Any]) -> list[Any]:
 
 
 class Failures:
-    """The labs that something could not be done to; one does not keep the others from it."""
+    """Collects the failures of single labs: one that fails does not stop the others."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
 
     @contextmanager
     def of(self, lab: str) -> Iterator[None]:
-        """Within this block it is done to ``lab``."""
+        """Collect a LabError of this block, which works on ``lab``."""
         try:
             yield
         except LabHeldError as error:
@@ -66,7 +66,7 @@ def collect_failures(
     what: str = "not reaped",
     hint: str = "The reaper tries again; see the labs' teardown artifacts.",
 ) -> Iterator[Failures]:
-    """Raise PermanentError, which begins with ``what``, at the block's end if any lab failed."""
+    """At the block's end, raise a PermanentError that begins with ``what`` if any lab failed."""
     failures = Failures()
     yield failures
     if failures.messages:

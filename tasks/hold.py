@@ -15,23 +15,23 @@ from lab.durations import now, to_rfc3339
 from tasks.site import Site
 from tasks.stage import run_log, timed
 
-#: How long a run waits for another to be done with its lab, in seconds.
+#: How long a run waits for another one that holds the lab, in seconds.
 PATIENCE = 1800.0
 _MAKING = {"lab-up", "lab-rebuild"}
 
 
 def always_wait(_: Holder) -> float:
-    """Wait for any run that holds the lab: what must happen, happens after it."""
+    """Wait for any run that holds the lab, and do the work after it."""
     return PATIENCE
 
 
 def refuse_same_kind(doing: str) -> Callable[[Holder], float]:
-    """Wait for runs that do something else; be refused by a living one that does the same."""
+    """Wait for a run that does something else; be refused by a live run that does the same."""
     return lambda holder: 0.0 if holder.doing == doing else PATIENCE
 
 
 def never_wait(_: Holder) -> float:
-    """Be refused by any living run that holds the lab."""
+    """Be refused by any live run that holds the lab."""
     return 0.0
 
 
@@ -44,7 +44,7 @@ def hold_lab(
 ) -> Iterator[None]:
     """Hold ``lab`` within the block; LabHeldError names the run that holds it instead.
 
-    Should the lease be lost, what the run has started is interrupted.
+    If the lease is lost, the child processes of this run are interrupted.
     """
     log = run_log()
     if doing in _MAKING:
@@ -52,7 +52,7 @@ def hold_lab(
             if site.bucket.ensure():
                 log(f"made the state bucket {site.bucket.name}")
     elif not site.bucket.exists():
-        # Nothing was ever brought up here, and a run that takes away should leave nothing either.
+        # No lab was ever brought up here, and a run that destroys should not make a bucket.
         yield
         return
     holder = Holder(

@@ -1,6 +1,6 @@
-"""The gateway's image: named by what goes into it, looked at before it is built, and pushed.
+"""The gateway's image: named after what goes into it, checked before it is built, and pushed.
 
-What is there already is neither built nor pushed.
+An image that exists already is neither built nor pushed.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ from tasks.stage import run_log, stage
 
 @stage("plan image", run_name="plan-image")
 def plan_image(site: Site, checked: PreflightResult) -> ImagePlan:
-    """Name the image that the models need, and look whether the registry holds it already.
+    """Name the image that the models need, and check whether the registry holds it already.
 
     On return the base image is on this machine. Raises PermanentError for a release that the
-    advisories of this project refuse: nothing that costs has been made yet.
+    advisories of this project refuse: nothing that costs money has been made yet.
     """
     entries = read_lock(recipe.GATEWAY.lock, checked.architecture)
     advisories = load_advisories(ADVISORIES_PATH)
@@ -82,7 +82,7 @@ def plan_image(site: Site, checked: PreflightResult) -> ImagePlan:
 
 
 class Scanned(BaseModel):
-    """What the scan of an image found, and the image's bill of materials itself."""
+    """What the scan of an image found, and the image's bill of materials."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -92,11 +92,11 @@ class Scanned(BaseModel):
 
 @stage("scan image", run_name="scan-image-{image.tag}")
 def scan_image(lab: str, site: Site, checked: PreflightResult, image: ImagePlan) -> Scanned:
-    """On return this project knows nothing against what the image is made of.
+    """On return this project's advisories and rules refuse nothing in the image.
 
-    Its bill of materials lies beside the lab's report. Raises PermanentError for a release that the
-    advisories of this project refuse, and for wheels that would install more than their package;
-    an image that the registry holds has been through the latter.
+    Its bill of materials is stored next to the lab's report. Raises PermanentError for a release
+    that the advisories of this project refuse, and for wheels that would install more than their
+    package; the wheels of an image that the registry holds were checked before its build.
     """
     log = run_log()
     entries = read_lock(recipe.GATEWAY.lock, checked.architecture)
@@ -135,7 +135,7 @@ def scan_image(lab: str, site: Site, checked: PreflightResult, image: ImagePlan)
 
 
 class Audited(BaseModel):
-    """Which public source was asked about an image's releases, or why none; and its notes."""
+    """The public source that was asked about an image's releases, or why none was; its notes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -148,7 +148,7 @@ def audit_image(checked: PreflightResult, image: ImagePlan) -> Audited:
     """On return no public source that answers knows a fault of a release in the image.
 
     Raises PermanentError for a fault that is not excepted: such an image may have been built here,
-    and is not pushed. Of an image that the registry holds nobody is asked.
+    and is not pushed. No source is asked about an image that the registry holds.
     """
     log = run_log()
     if image.pushed_digest:
@@ -165,7 +165,7 @@ def audit_image(checked: PreflightResult, image: ImagePlan) -> Audited:
 
 
 def _bill_of(image: ImagePlan, path: Path) -> str | None:
-    """The bill of materials at ``path``, if it is this image's: equal images have equal ones."""
+    """The bill of materials at ``path``, if it belongs to this image: equal images share one."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -183,7 +183,7 @@ def _make_sbom(image: ImagePlan, entries: list[LockedRequirement], wheels: list[
     installed = [
         WheelFile(entry.name, str(entry.version), wheel.name, sha256_of(wheel))
         for entry, wheel in zip(entries, wheels, strict=True)
-        # It installs the others, and is not kept.
+        # The installer installs the others, and is not in the image.
         if entry.name != recipe.INSTALLER
     ]
     return sbom.write_sbom(image.tag, installed, base)
@@ -191,7 +191,7 @@ def _make_sbom(image: ImagePlan, entries: list[LockedRequirement], wheels: list[
 
 @stage("build image", run_name="build-image-{image.tag}")
 def build_image(site: Site, checked: PreflightResult, image: ImagePlan, scanned: Scanned) -> bool:
-    """On return the engine or the registry holds the image; True if it was built for that."""
+    """On return the engine or the registry holds the image; True if this call has built it."""
     log = run_log()
     if image.pushed_digest:
         log(f"{image.reference} is in the registry: nothing to build")
@@ -229,7 +229,7 @@ def build_image(site: Site, checked: PreflightResult, image: ImagePlan, scanned:
                 )
         except steps.BuildError as error:
             raise PermanentError(
-                f"building the image failed: {error}", "The build's output above tells where."
+                f"building the image failed: {error}", "The build's output above shows where."
             ) from error
         except RequestException as error:
             raise TransientError(f"the Docker engine stopped answering: {error}") from error
@@ -240,10 +240,10 @@ def build_image(site: Site, checked: PreflightResult, image: ImagePlan, scanned:
 def push_image(
     site: Site, image: ImagePlan, scanned: Scanned, audited: Audited, built: bool
 ) -> PushedImage:
-    """On return the registry holds the image, which is returned with its digest.
+    """On return the registry holds the image; return it with its digest.
 
-    An image that is there is not pushed. Raises PermanentError if the registry holds another image
-    than the one that was built here.
+    An image that is there already is not pushed. Raises PermanentError if the registry holds
+    another image than the one that was built here.
     """
     digest = image.pushed_digest or _push(site, image)
     pushed = PushedImage.of(image, digest)
@@ -260,7 +260,7 @@ def push_image(
 
 
 def _push(site: Site, image: ImagePlan) -> str:
-    """Push what the engine has under the image's tag; the digest that the registry then holds."""
+    """Push what the engine has under the image's tag; return the registry's digest of it."""
     log, docker = run_log(), engine.connect()
     engine.push(docker, image.reference, site.registry.login(), log)
     held = site.registry.held_image(image.tag)
@@ -285,7 +285,7 @@ def submit_image(
     image: ImagePlan,
     after: PrefectFuture[Any],
 ) -> Chain[PushedImage]:
-    """Scan, audit, build and push, each as soon as it can; the push waits for ``after`` too."""
+    """Scan, audit, build and push, each as soon as possible; the push also waits for ``after``."""
     scanned = scan_image.submit(lab, site, checked, image)
     audited = audit_image.submit(checked, image)
     built = build_image.submit(site, checked, image, scanned, return_state=False)
@@ -296,7 +296,7 @@ def submit_image(
 
 
 class _LineLog(io.TextIOBase):
-    """A standard output that goes to the run's log line by line, and ends the build in time.
+    """A standard output that goes to the run's log line by line, and ends a build that is too long.
 
     prefect-docker's build writes every event of the engine to standard output: the one place
     where a build can be ended from inside.

@@ -35,9 +35,9 @@ def schedule_end(
 ) -> LabRecord:
     """Register the end of the lab at ``expires_at``; return the lab's record.
 
-    On return every place that can know the lab's end knows it, and ends registered by earlier ups
-    of the lab are cancelled. Called again by a retry, this registers the same end. Raises
-    InvalidInputError if the lab would live too long.
+    On return every place that can store the lab's end has it, and ends registered by earlier ups
+    of the lab are cancelled. A retry registers the same end again. Raises InvalidInputError if the
+    lab would live too long.
     """
     known = read_record(spec.lab, site)
     wanted = LabRecord(
@@ -62,7 +62,7 @@ def schedule_end(
         deployer=checked.deployer,
         key_version=known.key_version if known else 1,
     ).moved_to(expires_at, site.settings.longest_life)
-    # After the check of the end: this up makes a certificate that lasts as long.
+    # Only after the check of the end: this up makes a certificate that is valid for long enough.
     wanted.trust = known.trust if known else None
     write_end(wanted, site)
     note_record(wanted)
@@ -70,11 +70,11 @@ def schedule_end(
 
 
 def write_end(record: LabRecord, site: Site) -> None:
-    """On return each place that knows the lab's end has that of ``record``; safe to call again.
+    """On return each place that stores the lab's end has that of ``record``; safe to call again.
 
-    The cloud's own stop comes first: should the run die in between, what is left is a lab that is
-    stopped too late rather than never, and a live lab is not stopped in the middle of its next up.
-    Then the record, the cluster's tag, and Prefect's run.
+    The cloud's own stop comes first: if the run dies in between, the lab is stopped too late rather
+    than never, and a live lab is not stopped in the middle of its next up. Then come the record,
+    the cluster's tag, and Prefect's run.
     """
     end = site.end(record.lab)
     end.move_stop(record.expires_at + site.settings.stop_grace)
@@ -92,7 +92,7 @@ def replace_scheduled_end(record: LabRecord, settings: Settings) -> None:
         flow_run_name=f"end of {record.lab}",
         timeout=0,
         as_subflow=False,
-        # A key per run: a key used before would return that run, even if it was cancelled.
+        # One key for each run: a key used before would return its run, even a cancelled one.
         idempotency_key=f"{flow_run.id}-{to_rfc3339(record.expires_at)}",
         tags=_tags(record.lab, settings),
     )
@@ -101,7 +101,7 @@ def replace_scheduled_end(record: LabRecord, settings: Settings) -> None:
 
 
 def cancel_scheduled_ends(lab: str, settings: Settings, keep: str | None = None) -> int:
-    """Cancel every scheduled end of ``lab`` but the run ``keep``; return how many there were."""
+    """Cancel every scheduled end of ``lab`` except the run ``keep``; return how many there were."""
     scheduled = FlowRunFilter(
         tags=FlowRunFilterTags(all_=_tags(lab, settings)),
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),

@@ -15,7 +15,7 @@ from tasks.stage import stage
 
 @stage("list labs", run_name="list-labs")
 def list_labs(seen: list[LabSeen], site: Site, at: datetime) -> list[dict[str, str]]:
-    """Publish and return one row a lab."""
+    """Publish and return one row for each lab."""
     prices = load_prices(site.settings.prices_path)
     rows = []
     for lab in seen:

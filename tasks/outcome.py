@@ -1,4 +1,4 @@
-"""How an up ends: its report is published whatever happened, and the first error is raised."""
+"""How an up ends: its report is published in every case, and the first error is raised."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ STAGES = [
 
 @contextmanager
 def reporting(spec: LabSpec, expires_at: datetime) -> Iterator[None]:
-    """Within this block an up runs, and its stages note what they reach; then it is published.
+    """Within this block an up runs and its stages note what they reach; publish it at the end.
 
     Raises what the block raised.
     """
@@ -63,10 +63,10 @@ def reporting(spec: LabSpec, expires_at: datetime) -> Iterator[None]:
         try:
             yield
         except LabHeldError:
-            # The report is that of the run which holds the lab.
+            # The published report stays that of the run that holds the lab.
             raise
         except BaseException as error:
-            with _second_to(error, "publishing the report"):
+            with _log_second_error(error, "publishing the report"):
                 publish(draft, stages, error)
             raise
         publish(draft, stages, None)
@@ -76,7 +76,7 @@ def reporting(spec: LabSpec, expires_at: datetime) -> Iterator[None]:
 def destroyed_on_failure(spec: LabSpec, site: Site) -> Iterator[None]:
     """Destroy the lab if the block fails and the spec says so; for a run that holds the lab.
 
-    A failing clean-up is logged and hides nothing. A run that is being ended from outside
+    A failing clean-up is logged and does not hide the first error. A run that is ended from outside
     (cancelled, or its hold of the lab lost) touches nothing more.
     """
     try:
@@ -85,15 +85,15 @@ def destroyed_on_failure(spec: LabSpec, site: Site) -> Iterator[None]:
         raise
     except LabError as error:
         if spec.on_failure is OnFailure.DESTROY:
-            with _second_to(error, "destroying the failed lab"):
+            with _log_second_error(error, "destroying the failed lab"):
                 destroy_lab(spec.lab, site)
                 check_nothing_left(spec.lab, site)
         raise
 
 
 @contextmanager
-def _second_to(first: BaseException, doing: str) -> Iterator[None]:
-    """Log an error of the block: ``first`` is the one to raise."""
+def _log_second_error(first: BaseException, doing: str) -> Iterator[None]:
+    """Log an error of the block instead of raising it: the caller raises ``first``."""
     try:
         yield
     except Exception as second:

@@ -1,4 +1,4 @@
-"""Everything that can be known to fail is found here, before anything is touched."""
+"""Finds every problem that can be known beforehand, before anything is touched."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks.stage import run_log, stage
 
 @stage("preflight", run_name="preflight-{spec.lab}")
 def preflight(spec: LabSpec, site: Site) -> PreflightResult:
-    """Settle what ``spec`` means here, or raise a LabError that says what must change."""
+    """Decide what ``spec`` means on ``site``, or raise a LabError that says what must change."""
     log, settings = run_log(), site.settings
     catalog = load_catalog(settings.catalog_path)
     wanted = catalog.choose(spec.models)
@@ -47,7 +47,7 @@ def preflight(spec: LabSpec, site: Site) -> PreflightResult:
 
 
 def choose_models(spec: LabSpec, site: Site, catalog: Catalog) -> ModelSelection:
-    """The models that the lab gets, by what Bedrock says of them now; see :func:`select_models`."""
+    """The models that the lab gets, by what Bedrock now reports; see :func:`select_models`."""
     at, settings = now(), site.settings
     policy = ModelPolicy(
         region=settings.region,
@@ -72,8 +72,8 @@ def choose_models(spec: LabSpec, site: Site, catalog: Catalog) -> ModelSelection
 def subscribe(spec: LabSpec, site: Site, selection: ModelSelection) -> None:
     """On return the account may call every model of ``selection``.
 
-    Agrees to what the settings allow to be agreed to, and waits for what is on its way, but no
-    longer than the lab itself would live.
+    Agrees to the terms that the settings allow, and waits for agreements that are pending, but no
+    longer than the lab would live.
     """
     log = run_log()
     for model_id in selection.to_subscribe:
@@ -87,7 +87,7 @@ def subscribe(spec: LabSpec, site: Site, selection: ModelSelection) -> None:
 
 
 def _allowed(spec: LabSpec, settings: Settings) -> tuple[list[str], str | None]:
-    """The hosts to let in, and which of them is the deployer's because nobody gave another."""
+    """The hosts to let in, and the deployer's, which is let in only if no address was given."""
     if spec.allowed_addresses:
         return sorted({host_cidr(address) for address in spec.allowed_addresses}), None
     deployer = settings.deployer_address or find_address(settings.address_sources, log=run_log())

@@ -1,4 +1,4 @@
-"""A lab that is up is proved: every model answers, and everything of the lab is as it must be."""
+"""Proves that a lab is up: every model answers, and every check of the lab passes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tasks.verify import verify_lab
 def prove_lab(
     lab: str, site: Site, live: RolledOut, made: Provisioned, models: list[Model]
 ) -> None:
-    """Ask every model and look at the whole lab, all at once; both are then in the report.
+    """Ask every model and check the whole lab, in parallel; the report then holds both.
 
-    Raises what the look at the gateway's list raised; else PermanentError that names the models
-    which failed, and after them the checks that were missed. On return the next up may leave
-    Terraform out if it then wants the same of the same.
+    Raises the error of the check of the gateway's model list; else a PermanentError that names the
+    models that failed, and after them the missed checks. On return the next up may skip Terraform
+    if nothing has changed by then.
     """
     cases = validation_cases(models)
     listed = check_model_list.submit(lab, site, live.endpoint, cases)
@@ -46,7 +46,7 @@ def require_proof(
     asked: Sequence[PrefectFuture[Any]],
     verified: PrefectFuture[Any],
 ) -> None:
-    """Note what came of the questions once all are answered, and raise what was missed."""
+    """Wait for all answers and note them in the report; raise an error for what failed."""
     wait([listed, *asked, verified])
     posture = verified.state.result(raise_on_failure=False)
     posture = posture if isinstance(posture, Posture) else None
@@ -58,7 +58,7 @@ def require_proof(
 
 
 def _require_answers(results: list[ModelResult], posture: Posture | None) -> None:
-    """Raise PermanentError, naming them and the checks that were missed, if any model failed."""
+    """If any model failed, raise a PermanentError that names these models and the missed checks."""
     failed = [m for m in results if m.verdict is not Verdict.OK]
     if not failed:
         return

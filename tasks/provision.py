@@ -30,7 +30,7 @@ from tasks.stage import run_log, stage, timed
 #: What Terraform calls the rules that let hosts in, and the secret's value.
 FIREWALL_RULES = "aws_vpc_security_group_ingress_rule.gateway"
 KEY = "aws_secretsmanager_secret_version.this"
-#: Variables that are moved on a live lab without Terraform, or heeded at its first apply only.
+#: Variables that change on a live lab without Terraform, or that count at its first apply only.
 _MOVED = {"expires_at", "desired_count"}
 
 
@@ -50,8 +50,7 @@ class Provisioned(BaseModel):
 def provision_foundation(site: Site) -> None:
     """On return the image repository exists as the code wants it. May run at once for many labs.
 
-    Where it is there and neither code nor state have changed since the last apply, nothing is
-    applied.
+    Applies nothing if it exists and neither code nor state has changed since the last apply.
     """
     variables = _foundation_variables()
     root = _root("foundation", names.FOUNDATION_STATE_KEY, site)
@@ -69,11 +68,11 @@ def provision_foundation(site: Site) -> None:
 def provision_lab(
     spec: LabSpec, site: Site, checked: PreflightResult, image: ImagePlan, record: LabRecord
 ) -> Provisioned:
-    """On return everything of the lab but a running task of the new image exists.
+    """On return everything of the lab exists, except a running task of the new image.
 
-    The service starts at once only if its image is in the registry already. Where the last up got
-    to its end, and code, values, state and everything of the lab are as it left them, nothing is
-    applied: see :func:`save_apply_fingerprint`.
+    The service starts at once only if its image is in the registry already. Applies nothing if the
+    last up succeeded, and code, values, state and everything of the lab are as it left them: see
+    :func:`save_apply_fingerprint`.
     """
     variables = {
         "lab": spec.lab,
@@ -101,7 +100,7 @@ def provision_lab(
     wanted = fingerprint(root.module, {k: v for k, v in variables.items() if k not in _MOVED})
     outputs = _outputs_of_last(spec.lab, wanted, site)
     if outputs is None:
-        # Faster than Terraform makes one, which takes it over: see terraform/lab/gateway.tf.
+        # Faster than Terraform, which then adopts this cluster: see terraform/lab/gateway.tf.
         cluster_tags = record.tags | {names.TAG_EXPIRES_AT: to_rfc3339(record.expires_at)}
         site.service(spec.lab).ensure_cluster(cluster_tags)
         outputs = root.up(variables, secrets={"tls_pem": certificate.pem})
@@ -114,7 +113,7 @@ def provision_lab(
 
 @stage("verify", run_name="take-inventory-{lab}")
 def take_inventory(lab: str, site: Site) -> list[str] | None:
-    """What there is of the lab, for :func:`save_apply_fingerprint`; ``None`` if it is not known."""
+    """What exists of the lab, for :func:`save_apply_fingerprint`; ``None`` if it is not known."""
     try:
         return _inventory(Sweeper(site.cloud).look(lab)[1])
     except LabError as error:
@@ -125,9 +124,9 @@ def take_inventory(lab: str, site: Site) -> list[str] | None:
 def save_apply_fingerprint(
     lab: str, site: Site, made: Provisioned, inventory: list[str] | None
 ) -> None:
-    """Let the next up of ``lab`` leave Terraform out, if it then wants the same of the same.
+    """Let the next up of ``lab`` skip Terraform if nothing has changed by then.
 
-    For an up at its end. What goes wrong here is logged, and costs the next up its time only.
+    For the end of an up. An error here is only logged: it makes the next up slower, nothing else.
     """
     if inventory is None:
         return
@@ -146,9 +145,9 @@ def save_apply_fingerprint(
 
 
 def _outputs_of_last(lab: str, wanted: str, site: Site) -> dict[str, Any] | None:
-    """The outputs of the last up's apply, if another one would change nothing.
+    """The outputs of the last up's apply, if another apply would change nothing.
 
-    It is asked for once: an up that then fails is followed by one that applies everything.
+    The stored fingerprint is used once: if this up fails, the next one applies everything.
     """
     key = names.lab_applied_key(lab)
     known = _applied(site, key)
@@ -171,7 +170,7 @@ def _applied(site: Site, key: str) -> Applied | None:
     try:
         return Applied.model_validate(found) if found else None
     except ValidationError:
-        # Of another version of this project.
+        # Written by another version of this project.
         return None
 
 
@@ -190,13 +189,13 @@ def apply_firewall(record: LabRecord, site: Site) -> None:
 def apply_key(record: LabRecord, site: Site) -> None:
     """On return the lab's secret holds the key of the record's version. Nothing else changes.
 
-    A key of that version that is there already stays.
+    If a key of that version is there already, it stays.
     """
     _apply_only(KEY, record, site)
 
 
 def _apply_only(what: str, record: LabRecord, site: Site) -> None:
-    # What is not in the record is of no consequence to these resources, and stays as it is.
+    # Values that are not in the record do not affect these resources, and no other is applied.
     variables = _any_valid_variables(record.lab, site.place) | {
         "owner": record.owner,
         "allowed_cidrs": record.cidrs,
@@ -208,12 +207,12 @@ def _apply_only(what: str, record: LabRecord, site: Site) -> None:
 
 
 def destroy_lab_resources(lab: str, site: Site) -> None:
-    """Destroy what is in the lab's Terraform state. Nothing there is success."""
+    """Destroy what is in the lab's Terraform state. It succeeds if nothing is there."""
     lab_root(lab, site).down(_any_valid_variables(lab, site.place))
 
 
 def destroy_foundation(site: Site) -> None:
-    """Destroy the image repository with its images. Nothing there is success."""
+    """Destroy the image repository with its images. It succeeds if nothing is there."""
     root = _root("foundation", names.FOUNDATION_STATE_KEY, site)
     root.up({**_foundation_variables(), "force_delete": True})
     root.down(_foundation_variables())
@@ -254,7 +253,7 @@ def _foundation_variables() -> dict[str, Any]:
 
 
 def _any_valid_variables(lab: str, place: Place) -> dict[str, Any]:
-    """Terraform wants every variable for a destroy, though it goes by the state alone."""
+    """Terraform requires every variable for a destroy, although it only uses the state."""
     end = datetime.fromtimestamp(0).astimezone() + timedelta(days=1)
     return {
         "lab": lab,

@@ -1,4 +1,4 @@
-"""What a run tells people: artifacts in Prefect's UI, and the report on disk."""
+"""What a run publishes: artifacts in Prefect's UI, and the report on disk."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from lab.settings import Settings
 def publish_report(report: LabReport, settings: Settings) -> None:
     """Write the report to disk, and its endpoint, models and stages as artifacts.
 
-    Called for a failed up too; then the endpoint artifact says what failed.
+    Also called for a failed up; the endpoint artifact then says what failed.
     """
     home = settings.lab_home(report.lab)
     write_report(report, home)
-    # The UI cuts a table at the page's width: what decides comes first, notes come last.
+    # The UI cuts a table at the page's width: important columns come first, notes come last.
     why = [] if report.passed else ["error"]
     first = ["model", "verdict", *why, "first token"]
     models = _in_order(noted_rows(report), first, ["Bedrock ID", "error", "note"])
@@ -67,11 +67,11 @@ def publish_report(report: LabReport, settings: Settings) -> None:
                 description=f"What is in the image of lab {report.lab}, and what is known of it.",
             )
         )
-    _side_by_side(artifacts)
+    _make_in_parallel(artifacts)
 
 
-def _side_by_side(artifacts: Sequence[Callable[[], object]]) -> None:
-    """Make each, for the present run; Prefect's server is waited for once instead of each time."""
+def _make_in_parallel(artifacts: Sequence[Callable[[], object]]) -> None:
+    """Make all artifacts of the current run at once, to wait for Prefect's server only once."""
     with ThreadPoolExecutor(len(artifacts)) as pool:
         made = [pool.submit(copy_context().run, artifact) for artifact in artifacts]
     for one in made:
@@ -79,7 +79,7 @@ def _side_by_side(artifacts: Sequence[Callable[[], object]]) -> None:
 
 
 def publish_live(live: LiveLab) -> None:
-    """The endpoint artifact of a lab as it is now."""
+    """Publish the endpoint artifact of a lab as it is now."""
     state = "ready" if live.ready else "not ready"
     firewall = ", ".join(live.allowed) or "nobody"
     if live.deployer_allowed is False:
@@ -108,7 +108,7 @@ def publish_live(live: LiveLab) -> None:
 
 
 def publish_posture(lab: str, posture: Posture) -> None:
-    """The table of what was looked at of the lab. In Markdown, where long cells are not cut."""
+    """Publish the table of the lab's checks. In Markdown, where long cells are not cut."""
     rows = [
         {column: " ".join(text.replace("|", "\\|").split()) for column, text in row.items()}
         for row in posture_rows(posture)
@@ -121,7 +121,7 @@ def publish_posture(lab: str, posture: Posture) -> None:
 
 
 def publish_notice(lab: str, text: str) -> None:
-    """The artifact that says that the lab ends soon."""
+    """Publish the artifact that says that the lab ends soon."""
     create_markdown_artifact(
         f"# Lab {lab} ends soon\n\n{text}\n",
         key=names.artifact_key(lab, "notice"),
@@ -130,7 +130,7 @@ def publish_notice(lab: str, text: str) -> None:
 
 
 def publish_labs(rows: list[dict[str, str]]) -> None:
-    """The table of all labs. The UI cuts it at the page's width: what decides comes first."""
+    """Publish the table of all labs. The UI cuts it: important columns come first."""
     first = ["lab", "state", "left", "endpoint"]
     last = ["ends", "age", "owner", "held by"]
     create_table_artifact(
@@ -143,7 +143,7 @@ def publish_labs(rows: list[dict[str, str]]) -> None:
 def publish_teardown(
     lab: str, looked_at: list[str], left: list[Leftover], cost: CostReport | None
 ) -> None:
-    """The artifact that says that nothing of ``lab`` is left, or what is, and what it cost."""
+    """Publish the artifact that says what is left of ``lab``, if anything, and what it cost."""
     looked = "\n".join(f"- {what}" for what in looked_at)
     if left:
         rows = "\n".join(f"| {item.kind} | `{item.name}` | `{item.command}` |" for item in left)
@@ -162,7 +162,7 @@ def publish_teardown(
 def _in_order(
     rows: list[dict[str, Any]], first: list[str], last: list[str]
 ) -> list[dict[str, Any]]:
-    """``rows`` with the same columns each: the UI takes them from the first row."""
+    """``rows``, each with the same columns: the UI takes the columns from the first row."""
     known = list(dict.fromkeys(name for row in rows for name in row))
     middle = [name for name in known if name not in (*first, *last)]
     columns = [name for name in (*first, *middle, *last) if name in known]

@@ -1,4 +1,4 @@
-"""Which labs the reaper takes, and how it tells of them."""
+"""Which labs the reaper destroys, and how it reports them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tasks.stage import run_log
 
 
 def to_reap(seen: list[LabSeen]) -> list[LabSeen]:
-    """The labs past their end, and those that nothing remembers."""
+    """The labs past their end, and the orphaned ones."""
     return [s for s in seen if s.state in {LabState.EXPIRED, LabState.ORPHANED}]
 
 
 def name_run(doomed: list[LabSeen], *, dry_run: bool) -> None:
-    """Say in the run's name and an artifact what the reaper does, or would do."""
+    """Say in the run's name and in an artifact what the reaper does, or would do."""
     labs = ", ".join(s.lab for s in doomed) or "nothing"
     name = f"would reap {labs}" if dry_run else f"reap {labs}"
     with get_client(sync_client=True) as client:
@@ -39,6 +39,6 @@ def name_run(doomed: list[LabSeen], *, dry_run: bool) -> None:
 
 
 def still_to_reap(seen: LabSeen, site: Site) -> bool:
-    """Whether ``seen`` is still past its end now that it is held: an up may have been faster."""
+    """Whether ``seen`` is still past its end now that this run holds it: an up may have come."""
     record = read_record(seen.lab, site)
     return record is None or record.to_be_destroyed(Reason.END, now())

@@ -1,6 +1,6 @@
 """A lab's record in the state bucket: read, written, and changed.
 
-A change loses nothing that another run has noted meanwhile.
+A change never overwrites what another run has noted meanwhile.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from tasks.stage import timed
 
 
 def read_record(lab: str, site: Site) -> LabRecord | None:
-    """What the cloud remembers of ``lab``; ``None`` for a lab it does not know."""
+    """The record of ``lab``; ``None`` if there is none."""
     found = site.bucket.read_json(names.lab_record_key(lab))
     return LabRecord.model_validate(found) if found else None
 
 
 def require_record(lab: str, site: Site) -> LabRecord:
-    """What the cloud remembers of ``lab``; PermanentError for a lab it does not know."""
+    """The record of ``lab``; PermanentError if there is none."""
     known = read_record(lab, site)
     if known is None:
         raise PermanentError(f"there is no lab {lab}", "Bring it up with lab-up.")
@@ -33,14 +33,14 @@ def require_record(lab: str, site: Site) -> LabRecord:
 
 
 def write_record(record: LabRecord, site: Site) -> None:
-    """Let the cloud remember ``record``, whatever it remembered before."""
+    """Write ``record``, whatever is there."""
     site.bucket.write_json(names.lab_record_key(record.lab), record.model_dump(mode="json"))
 
 
 def change_record(lab: str, site: Site, change: Callable[[LabRecord], LabRecord]) -> LabRecord:
-    """Let the cloud remember what ``change`` makes of the record; for a run that holds the lab.
+    """Write and return what ``change`` makes of the record; for a run that holds the lab.
 
-    Nothing that a run which holds nothing has noted meanwhile is lost: TransientError then.
+    Raises TransientError if a run that does not hold the lab has noted something meanwhile.
     """
     found = _read_with_etag(lab, site)
     if found is None:
@@ -53,13 +53,13 @@ def change_record(lab: str, site: Site, change: Callable[[LabRecord], LabRecord]
 
 
 def note_image(lab: str, site: Site, image: PushedImage) -> None:
-    """Let the cloud remember which image the lab runs; for a run that holds the lab."""
+    """Note in the record which image the lab runs; for a run that holds the lab."""
     changes = {"image": image}
     change_record(lab, site, lambda known: known.model_copy(update=changes))
 
 
 def mark_for_rebuild(lab: str, site: Site) -> None:
-    """Let a crash of this run, from now on, count as the failure of the lab's last up."""
+    """From now on, a crash of this run counts as the failure of the lab's last up."""
     with timed("hold lab"):
         record = read_record(lab, site)
         if record is not None:
@@ -68,9 +68,9 @@ def mark_for_rebuild(lab: str, site: Site) -> None:
 
 
 def note_notice(record: LabRecord, minutes: int, site: Site) -> bool:
-    """Remember that the notice was given; False if the lab or its end changed meanwhile.
+    """Note in the record that the notice was given; False if the lab or its end has changed.
 
-    Needs no hold of the lab: it is written only over what was read.
+    Needs no hold of the lab: it replaces only the version that was read.
     """
     found = _read_with_etag(record.lab, site)
     if found is None:
@@ -88,6 +88,6 @@ def _read_with_etag(lab: str, site: Site) -> tuple[LabRecord, str] | None:
 
 
 def _replace(record: LabRecord, etag: str, site: Site) -> bool:
-    """Write ``record`` over the version ``etag``; False if there is another version by now."""
+    """Replace the version ``etag`` with ``record``; False if there is another version by now."""
     body = record.model_dump_json(indent=2).encode()
     return site.bucket.write(names.lab_record_key(record.lab), body, etag) is not None

@@ -1,4 +1,4 @@
-"""The new image takes over: ECS's own word that it did, then the gateway's that it is ready."""
+"""Lets the new image take over: ECS reports that it runs, then the gateway that it is ready."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tasks.stage import run_log, stage
 
 
 class RolledOut(BaseModel):
-    """Where the gateway answers, how to know it, and the digest of the image that it runs."""
+    """Where the gateway answers, how to recognise it, and the digest of the image that it runs."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,11 +36,11 @@ def roll_out(
 ) -> RolledOut:
     """On return the newest revision serves, runs ``image``, and its gateway says that it is ready.
 
-    A task that has a key from before the present one is replaced, also by the same revision. If the
-    new task fails, what served before serves on, at its address, and the error holds ECS's reason
-    and the container's last words. A task that runs another image than ``image``, or a registry
-    that holds another one under the tag, ends the service; without ``image`` neither is looked at.
-    The lab's record then names the image.
+    A task that has an older key than the present one is replaced, even if its revision is the same.
+    If the new task fails, the old one serves on, at its address, and the error holds ECS's reason
+    and the last lines of the container's log. The service is stopped if the task runs another image
+    than ``image``, or the registry holds another one under the tag; without ``image`` neither is
+    checked. On return the lab's record names the image.
     """
     log, key_secret = run_log(), names.key_secret(lab)
     rollout = start_rollout(
@@ -66,10 +66,10 @@ def roll_out(
 
 
 def check_digests(site: Site, rollout: Rollout, task: RunningTask, image: PushedImage) -> None:
-    """Hold that ECS runs, and the registry holds under the tag, what was pushed.
+    """Check that ECS runs, and the registry holds under the tag, what was pushed.
 
-    Raises PermanentError with the digests otherwise. The service has no task then: nobody knows
-    what an image is that this project did not push.
+    Otherwise raises PermanentError with the digests. The service has no task then, because nothing
+    is known about an image that this project did not push.
     """
     try:
         _check_digests(site, task, image)

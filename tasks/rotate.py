@@ -1,4 +1,4 @@
-"""A live lab gets another key: made by AWS, rolled out, and tried. No key is ever shown."""
+"""Gives a live lab another key: AWS makes it, it is rolled out, and tried. No key is ever shown."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tasks.stage import run_log, stage
 
 @stage("new key", run_name="new-key-{lab}")
 def make_new_key(lab: str, site: Site) -> Provisioned:
-    """On return the lab's secret holds a key that the task which serves does not have yet.
+    """On return the lab's secret holds a key that the serving task does not have yet.
 
-    A key that an earlier run made and did not roll out is taken as it is: no second one is made.
-    The result is the revision that serves now. Raises PermanentError, before anything is touched,
-    for a lab that is not known, has no task, or has lost its secret.
+    If an earlier run made a key and did not roll it out, that key is used: no second one is made.
+    Returns the revision that serves now. Raises PermanentError, before anything is touched, for a
+    lab without a record, a task or a secret.
     """
     record = require_record(lab, site)
     if record.trust is None:
@@ -35,8 +35,8 @@ def make_new_key(lab: str, site: Site) -> Provisioned:
         raise PermanentError(
             f"no task of lab {lab} runs that could take another key", "Bring it up with lab-up."
         )
-    # Terraform would make a deleted secret again, with another ARN than the serving revision asks
-    # for: only a whole apply puts that right.
+    # Terraform would make a deleted secret again, with another ARN than the serving revision reads:
+    # only a whole apply corrects that.
     site.secrets.require(secret)
     written = site.secrets.written_at(secret)
     if written and service.serves_from_before(written):
@@ -50,7 +50,7 @@ def make_new_key(lab: str, site: Site) -> Provisioned:
 
 @stage("check keys", run_name="check-keys-{lab}")
 def check_keys(lab: str, site: Site, endpoint: Endpoint) -> None:
-    """The gateway at ``endpoint`` answers to the new key, and to the one before it with 401.
+    """Check that the gateway at ``endpoint`` accepts the new key and answers the old one with 401.
 
     Raises PermanentError otherwise.
     """
@@ -73,10 +73,10 @@ def check_keys(lab: str, site: Site, endpoint: Endpoint) -> None:
 
 @contextmanager
 def explain_partial_rotation(lab: str) -> Iterator[None]:
-    """Within this block the new key is rolled out; an error also says how the lab is left.
+    """Within this block the new key is rolled out; an error also says in which state the lab is.
 
-    The new key is not taken back: AWS has made it and nobody else knows it, and a task that ECS
-    starts by itself reads it from now on.
+    The new key stays: AWS has made it and nobody else knows it, and a task that ECS starts by
+    itself reads it from now on.
     """
     try:
         yield

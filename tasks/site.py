@@ -1,4 +1,4 @@
-"""Where a run works: settings, cloud, place and state bucket, opened once and handed on whole.
+"""Where a run works: settings, cloud, place and state bucket, opened once and passed on as one.
 
 The only place that opens a cloud.
 """
@@ -29,10 +29,10 @@ from tasks.stage import stage
 
 
 class Site:
-    """Everything that a run needs to know of where it works. May be shared between threads."""
+    """Everything that a run needs of the place where it works. May be shared between threads."""
 
     def __init__(self, settings: Settings, cloud: Cloud, place: Place) -> None:
-        """``place`` is where ``cloud`` leads to, and ``settings`` allow it."""
+        """``place`` is the place of ``cloud``, and ``settings`` allow it."""
         self.settings = settings
         self.cloud = cloud
         self.place = place
@@ -45,16 +45,16 @@ class Site:
         return LabService(self.cloud, lab)
 
     def end(self, lab: str) -> LabEnd:
-        """What the cloud itself knows of the end of ``lab``."""
+        """What the cloud itself stores of the end of ``lab``."""
         return LabEnd(self.cloud, lab)
 
 
 @contextmanager
 def open_site() -> Iterator[Site]:
-    """Within this block a run works where its environment says, and hears a cancellation.
+    """The site that the environment names; within this block a cancellation interrupts the run.
 
     Raises InvalidInputError for settings that are refused, and PermanentError for credentials that
-    lead to no account, or to one that the settings do not allow.
+    belong to no account, or to one that the settings do not allow.
     """
     with interruptible():
         yield find_site(read_settings())
@@ -62,13 +62,13 @@ def open_site() -> Iterator[Site]:
 
 @stage("find place", run_name="find-place")
 def find_site(settings: Settings) -> Site:
-    """The site that ``settings`` lead to, once AWS has said whose credentials they are."""
+    """The site of ``settings``; AWS names the account of their credentials."""
     cloud = _open(settings.credentials_block, settings.region)
     return Site(settings, cloud, find_place(cloud, settings))
 
 
 def find_place(cloud: Cloud, settings: Settings) -> Place:
-    """The account and region that ``cloud`` leads to; PermanentError if they may not be used."""
+    """The account and region of ``cloud``; PermanentError if they may not be used."""
     cloud.check_region()
     account, partition = cloud.account()
     if settings.account and account != settings.account:
@@ -86,7 +86,7 @@ def find_place(cloud: Cloud, settings: Settings) -> Place:
 
 @lru_cache(maxsize=8)
 def _open(block: str | None, region: str) -> Cloud:
-    """The cloud of the AWS Credentials block ``block``; without one, of boto3's own search."""
+    """The cloud of the AWS Credentials block ``block``; without one, boto3 finds credentials."""
     # boto3 and Terraform both read these; a profile's own region must not win over the lab's.
     os.environ["AWS_REGION"] = os.environ["AWS_DEFAULT_REGION"] = region
     if block is None:

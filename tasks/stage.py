@@ -1,7 +1,7 @@
-"""How every task of the project is made: retried only for what passes, timed, and told of.
+"""How every task of the project is made: timed, reported, and retried only after transient errors.
 
 A flow opens a :class:`StageLog` with :func:`record_stages`; each task made by :func:`stage` writes
-itself into the log of the flow it runs in, and the progress artifact follows.
+itself into the log of the flow that it runs in, which updates the progress artifact.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ RETRIES = 3
 
 
 class StageLog:
-    """Which stages of a run began and ended when. Tasks of several threads write to it at once."""
+    """When the stages of a run began and ended. Several threads may write to it at once."""
 
     def __init__(
         self, planned: list[str], on_progress: Callable[[float], object] = lambda _: None
     ) -> None:
         """``planned`` names every stage of a full run, in order.
 
-        ``on_progress`` gets, after each stage, how much of them is done, in percent.
+        After each stage, ``on_progress`` gets the percentage of them that is done.
         """
         self._planned, self._on_progress = planned, on_progress
         self._began: dict[str, tuple[datetime, float]] = {}
@@ -68,7 +68,7 @@ class StageLog:
             if error is not None:
                 self._errors.append((name, error))
             else:
-                # What is transient was tried again; another error is that of another part.
+                # A transient error was retried; any other is the error of another part.
                 self._errors = [e for e in self._errors if e[0] != name or not is_transient(e[1])]
             done = len(self._ended.keys() & set(self._planned) - self._failed())
         self._on_progress(100 * done / len(self._planned))
@@ -98,9 +98,9 @@ class StageLog:
 
 
 class Progress:
-    """Brings a run's progress artifact up to date in a thread of its own: no stage waits for it.
+    """Updates a run's progress artifact in a thread of its own: no stage waits for it.
 
-    The latest counts; what was overtaken is not shown. To be closed in the end.
+    Only the latest value is shown. It must be closed at the end.
     """
 
     def __init__(self, artifact: UUID) -> None:
@@ -114,13 +114,13 @@ class Progress:
         self._thread.start()
 
     def show(self, percent: float) -> None:
-        """Let it be ``percent``. Returns at once."""
+        """Show ``percent``. Returns at once."""
         with self._changed:
             self._latest = percent
             self._changed.notify()
 
     def close(self) -> None:
-        """On return the artifact shows what came last, or the log says why not."""
+        """On return the artifact shows the last value, or the log says why not."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -162,7 +162,7 @@ def record_stages(lab: str, planned: list[str]) -> Iterator[StageLog]:
 
 
 def _worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Prefect's question, answered by the one function that decides what is retried."""
+    """Whether Prefect retries the task: :func:`is_transient` alone decides that."""
     data = state.data
     return is_transient(data if isinstance(data, BaseException) else _raised_by(state))
 
@@ -180,15 +180,15 @@ def stage(
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Make a function a task of the stage ``name``.
 
-    ``run_name`` is Prefect's template over the function's parameters. What is transient is tried
-    ``retries`` times more after 2, 4, 8 seconds and some jitter; nothing else is tried again. In a
-    run that is ending, because it was cancelled or has lost its lab, no stage begins.
+    ``run_name`` is Prefect's template over the function's parameters. Only a transient error is
+    retried, ``retries`` times, after 2, 4, 8 seconds and some jitter. No stage begins in a run that
+    is ending because it was cancelled or has lost its lab.
     """
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
         @wraps(function)
         def timed(*args: P.args, **kwargs: P.kwargs) -> R:
-            # Another run may work on the lab by now.
+            # Another run may already work on the lab.
             raise_if_interrupted(f"the stage {name!r}")
             log = _current.get()
             with acting_for(name), log.stage(name) if log else nullcontext():
@@ -210,7 +210,7 @@ def stage(
 
 @contextmanager
 def timed(name: str) -> Iterator[None]:
-    """Within this block (a part of) the stage ``name`` runs that is no task of its own."""
+    """Time the block as (a part of) the stage ``name`` that is no task of its own."""
     log = _current.get()
     with log.stage(name) if log else nullcontext():
         yield

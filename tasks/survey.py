@@ -1,4 +1,4 @@
-"""What labs there are, by the cloud alone: records and states in the bucket, tags on things."""
+"""Finds all labs from the cloud alone: records and states in the bucket, tags on resources."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tasks.stage import stage
 def survey(site: Site, at: datetime, *, deep: bool) -> list[LabSeen]:
     """Every lab of the account and region, by name.
 
-    ``deep`` also looks for things that carry the project's tags and belong to no lab with a record.
+    ``deep`` also looks for resources with the project's tags that belong to no lab with a record.
     """
     seen = [_look(lab, site, at) for lab in site.bucket.list_labs()]
     if deep:
@@ -32,7 +32,7 @@ def survey(site: Site, at: datetime, *, deep: bool) -> list[LabSeen]:
 
 
 def _without_record(lab: str, has: str, site: Site, at: datetime, held: str | None) -> LabSeen:
-    """A lab that no up has made; one that Terraform made by hand says in a tag until when."""
+    """A lab that no up has made; if it was made by hand with Terraform, a tag holds its end."""
     end = site.end(lab).read_tag()
     if end is not None and end > at:
         why = f"made by hand, ends at {to_rfc3339(end)}"

@@ -1,4 +1,4 @@
-"""The end of a lab: destroyed, forgotten, and looked for once more."""
+"""The end of a lab: it is destroyed, looked for once more, and forgotten."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tasks.records import read_record
 from tasks.site import Site
 from tasks.stage import run_log, stage
 
-#: So long before its time may a run begin: Prefect's server rounds to the second, and its clock is
-#: not this one. Who came too early for the lab's end would leave the lab to the reaper.
+#: A run may begin this long before its time: Prefect's server rounds to the second, and its clock
+#: may differ. A run that came too early for the lab's end would leave the lab to the reaper.
 EARLY = timedelta(seconds=10)
 
 
@@ -33,7 +33,7 @@ EARLY = timedelta(seconds=10)
 def reason_holds(lab: str, site: Site, reason: Reason, of_run: str | None) -> bool:
     """Whether the lab is to be destroyed for ``reason`` now. A lab without a record always is.
 
-    An end that is seconds away is waited for.
+    Waits for an end that is seconds away.
     """
     record = read_record(lab, site)
     if record is None:
@@ -52,7 +52,7 @@ def reason_holds(lab: str, site: Site, reason: Reason, of_run: str | None) -> bo
 
 @stage("destroy", run_name="destroy-{lab}")
 def destroy_lab(lab: str, site: Site) -> None:
-    """On return nothing of the lab is in its Terraform state. Already gone is success."""
+    """On return nothing of the lab is in its Terraform state. It succeeds if the lab is gone."""
     service, log = site.service(lab), run_log()
 
     def stop_task(service: LabService) -> None:
@@ -60,11 +60,11 @@ def destroy_lab(lab: str, site: Site) -> None:
             if service.describe() is not None:
                 service.stop()
         except LabError as error:
-            # Terraform stops it too, and says why if it cannot.
+            # Terraform also stops it, and says why if it cannot.
             log(f"the task of {service.name} was not stopped beforehand: {error.message}")
 
     with ThreadPoolExecutor(1) as pool:
-        # A task takes longer to go than anything else, and Terraform seconds to begin.
+        # A task takes longer to stop than anything else, and Terraform takes seconds to start.
         stopping = pool.submit(propagate_stage(stop_task), service)
         if site.bucket.exists():
             destroy_lab_resources(lab, site)
@@ -74,11 +74,11 @@ def destroy_lab(lab: str, site: Site) -> None:
 
 @stage("look for leftovers", run_name="look-for-leftovers-{lab}")
 def check_nothing_left(lab: str, site: Site, *, to_return: bool = False) -> None:
-    """Publish what was looked at. Raises TeardownIncompleteError naming what still exists.
+    """Publish what was looked at. Raises TeardownIncompleteError with what still exists.
 
-    What Terraform's state did not know is removed here. Only when nothing is left is the lab
-    forgotten: its record, its state, its scheduled ends. One that is to return at once keeps what
-    this machine has of it: the image's bill of materials, what Terraform has initialised.
+    Removes what was not in Terraform's state. The lab is forgotten only when nothing is left: its
+    record, its state, its scheduled ends. With ``to_return``, what this machine has of the lab
+    stays: the image's bill of materials, and what Terraform has initialised.
     """
     log, settings = run_log(), site.settings
     sweeper = Sweeper(site.cloud)
@@ -109,7 +109,7 @@ def _cost_until_now(lab: str, site: Site) -> CostReport | None:
     try:
         prices = load_prices(site.settings.prices_path)
     except LabError as error:
-        # A lab goes whether or not its cost is known.
+        # A lab is destroyed whether or not its cost is known.
         run_log()(f"the cost of lab {lab} is not known: {error.message}")
         return None
     at = now()

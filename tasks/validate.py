@@ -1,4 +1,4 @@
-"""Every model is asked, as an application would ask it. A failure is a verdict, not a crash."""
+"""Asks every model as an application would. A failure is a verdict, not a crash."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def validate_model(lab: str, site: Site, endpoint: Endpoint, case: ValidationCas
 
 
 def _client(lab: str, site: Site, endpoint: Endpoint) -> OpenAI:
-    """One client for all models of a run: each would read key and certificate again."""
-    # A task that comes while it is made waits for it.
+    """One client for all models of a run, so that key and certificate are read only once."""
+    # A task that comes while the client is made waits for it.
     with _MAKING:
-        return _made(site.secrets, endpoint.model_dump_json(), names.key_secret(lab))
+        return _make_client(site.secrets, endpoint.model_dump_json(), names.key_secret(lab))
 
 
 _MAKING = Lock()
 
 
 @lru_cache(maxsize=1)
-def _made(secrets: Secrets, endpoint: str, key_secret: str) -> OpenAI:
+def _make_client(secrets: Secrets, endpoint: str, key_secret: str) -> OpenAI:
     return open_client(Endpoint.model_validate_json(endpoint), secrets.require(key_secret))

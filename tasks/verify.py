@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from adapters.aws import facts as aws
 from adapters.aws.secret_scan import search_image, search_state
 from adapters.aws.user_agent import propagate_stage
-from adapters.gateway import probes as probes
+from adapters.gateway import probes
 from lab import names
 from lab.endpoint import Endpoint
 from lab.errors import LabError, PermanentError, TransientError, is_transient
@@ -47,10 +47,10 @@ Judged = Callable[[], Check]
 
 @stage("verify", run_name="verify-{lab}")
 def verify_lab(lab: str, site: Site) -> Posture:
-    """Look at everything of the lab that must be as it is; publish it and return it.
+    """Check everything that must be true of the lab; publish and return the result.
 
-    Reads only, and needs no hold of the lab. A check that cannot be made is one that was missed,
-    and says why. PermanentError for a lab that has no task to be looked at.
+    Reads only, and needs no hold of the lab. A check that cannot be made counts as missed, and says
+    why. Raises PermanentError for a lab that has no task.
     """
     log = run_log()
     made = posture_of(_ask(_questions(lab, site)))
@@ -62,7 +62,7 @@ def verify_lab(lab: str, site: Site) -> Posture:
 
 
 def _ask(questions: dict[CheckName, Judged]) -> list[Check]:
-    """Every answer; they are asked side by side, so that all take as long as the slowest."""
+    """The answers to all questions, asked in parallel: they take as long as the slowest one."""
 
     def ask(what: CheckName) -> Check:
         try:
@@ -77,7 +77,7 @@ def _ask(questions: dict[CheckName, Judged]) -> list[Check]:
 
 
 def _questions(lab: str, site: Site) -> dict[CheckName, Judged]:
-    """What is asked, by the name of the check; what several need is read first."""
+    """The questions, by the name of their check; what several of them need is read first."""
     cloud, place = site.cloud, site.place
     record = require_record(lab, site)
     name = names.resource_name(lab)
@@ -103,7 +103,7 @@ def _questions(lab: str, site: Site) -> dict[CheckName, Judged]:
 
     def image() -> Check:
         if task.image_digest is None:
-            return unknown_check(CheckName.IMAGE, "ECS tells no digest")
+            return unknown_check(CheckName.IMAGE, "ECS names no digest")
         memory = site.settings.home / "searched-layers.json"
         searched = search_image(site.registry, task.image_digest, known, memory)
         return judge_searched(CheckName.IMAGE, searched)

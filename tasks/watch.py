@@ -1,4 +1,4 @@
-"""What may have changed of a live lab since it was last looked at, and who is to be told."""
+"""Reports what has changed in a live lab since the last look, and that its end is near."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tasks.stage import run_log, stage
 
 @stage("watch", run_name="watch-{seen.lab}")
 def watch_lab(seen: LabSeen, site: Site, at: datetime) -> LiveLab | None:
-    """Look at a live lab: publish its endpoint, tell of changes, give the notices that are due.
+    """Look at a live lab: publish its endpoint, report changes, send the notices that are due.
 
     Returns what was seen, or ``None`` for a lab without a record.
     """
@@ -36,7 +36,7 @@ def watch_lab(seen: LabSeen, site: Site, at: datetime) -> LiveLab | None:
     record = seen.record
     live = _look(seen, record, site, at)
     publish_live(live)
-    _tell_changes(live)
+    _report_changes(live)
     for minutes in record.due_notices(at, site.settings.notices):
         if note_notice(record, minutes, site):
             give_notice(live, site.settings)
@@ -67,7 +67,7 @@ def _look(seen: LabSeen, record: LabRecord, site: Site, at: datetime) -> LiveLab
 
 
 def _endpoint(seen: LabSeen, record: LabRecord) -> Endpoint | None:
-    """Where the lab answers; a lab that nobody can know by its certificate answers nowhere."""
+    """Where the lab answers; ``None`` for a lab without a task or without a certificate."""
     if seen.task is None or record.trust is None:
         return None
     return Endpoint.of(seen.lab, seen.task.address, record.trust.ca)
@@ -94,8 +94,8 @@ def _deployer(settings: Settings) -> str | None:
         return None
 
 
-def _tell_changes(live: LiveLab) -> None:
-    """Emit an event for the endpoint and readiness if they differ from what was last seen."""
+def _report_changes(live: LiveLab) -> None:
+    """Emit an event if something of the lab differs from what was last seen."""
     now_seen = {
         "endpoint": live.endpoint.url if live.endpoint else None,
         "ready": live.ready,
@@ -120,7 +120,7 @@ def _tell_changes(live: LiveLab) -> None:
 
 
 def give_notice(live: LiveLab, settings: Settings) -> None:
-    """Tell that the lab ends soon: an event, and the notification block where one is configured."""
+    """Announce that the lab ends soon: by an event, and the notification block if there is one."""
     text = (
         f"Lab {live.lab} ends in {live.left}, at {to_rfc3339(live.expires_at)}. To keep it: "
         f"prefect deployment run 'lab-extend/{settings.target}' --param lab={live.lab} "
@@ -138,5 +138,5 @@ def give_notice(live: LiveLab, settings: Settings) -> None:
             block: Any = Block.load(settings.notify_block)
             block.notify(body=text, subject=f"Lab {live.lab} ends in {live.left}")
         except Exception as error:
-            # A receiver that is down must not stop the lab from being watched.
+            # A receiver that is down must not stop the watch.
             run_log()(f"the notice could not be sent through {settings.notify_block}: {error}")

@@ -18,7 +18,7 @@ from workstation.targets import state_home
 
 
 def main() -> int:
-    """Run one command; how it ended is an :class:`ExitCode`."""
+    """Run one command; return its :class:`ExitCode`."""
     parser = argparse.ArgumentParser(prog="python -m workstation")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("down", help="destroy every local lab and stop what set-up started")

@@ -1,7 +1,7 @@
-"""Processes of ours that outlive the command that starts them, and are found again to be stopped.
+"""The project's background processes: they outlive the command that starts them, and can be found.
 
-A pid file holds the process's number and its start time: a number that was used again is never
-taken for ours.
+A pid file holds the process's number and its start time: a reused number is never mistaken for the
+process.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ STOP_SECONDS = 40.0
 
 @dataclass(frozen=True)
 class Daemon:
-    """A named background process whose pid file and log lie in ``folder``."""
+    """A named background process whose pid file and log are in ``folder``."""
 
     name: str
     folder: Path
 
     @property
     def log_path(self) -> Path:
-        """Where the process writes."""
+        """The file that the process writes to."""
         return self.folder / f"{self.name}.log"
 
     def pid(self) -> int | None:
@@ -44,9 +44,9 @@ class Daemon:
         return pid if process_alive(pid) and _start_time(pid) == started else None
 
     def start(self, argv: Sequence[str], env: Mapping[str, str]) -> int:
-        """Start ``argv`` apart from this process and its terminal; return its number.
+        """Start ``argv`` detached from this process and its terminal; return its number.
 
-        One that lives already is left as it is.
+        A process that lives already is left as it is.
         """
         running = self.pid()
         if running is not None:
@@ -81,7 +81,7 @@ class Daemon:
                 os.kill(pid, signal.SIGTERM)
             if not wait_gone(pid, STOP_SECONDS):
                 log(f"{self.name} does not end by itself; killing it")
-            # Also where it ended by itself: it may have left processes of its group behind.
+            # Also if it ended by itself: it may have left processes of its group behind.
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
             wait_gone(pid, STOP_SECONDS)

@@ -1,7 +1,7 @@
 """Gives the local cloud's deployer its rights, as an administrator gives them on AWS.
 
-The local cloud enforces policies always. What runs labs there has those of
-``docs/deployer-policy.json`` and no more; only what is here acts as root.
+The local cloud always enforces policies. The deployer has those of ``docs/deployer-policy.json``
+and no others; only this module acts as root.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def local_policies() -> Policies:
 
 
 def ensure_deployer(log: Log, policies: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-    """On return the deployer has exactly ``policies``; without any, those of the project.
+    """On return the deployer has exactly ``policies``, by default those of the project.
 
-    May be called any number of times; only what differs is written.
+    May be called any number of times; only differences are written.
     """
     iam = root_session().client("iam", endpoint_url=localcloud.ENDPOINT_URL)
     wanted = {_arn(name): dict(d) for name, d in (policies or local_policies()).items()}
@@ -73,7 +73,7 @@ def _ensure_user(iam: IAMClient) -> None:
 
 
 def _ensure_policy(iam: IAMClient, arn: str, document: Mapping[str, Any]) -> bool:
-    """Whether the policy had to be written."""
+    """Write the policy if it differs; return whether it did."""
     text = json.dumps(document)
     try:
         known = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
@@ -88,7 +88,7 @@ def _ensure_policy(iam: IAMClient, arn: str, document: Mapping[str, Any]) -> boo
         for one in iam.list_policy_versions(PolicyArn=arn)["Versions"]
         if not one["IsDefaultVersion"]
     ]
-    # AWS keeps so many versions, the new one among them.
+    # AWS keeps this many versions, including the new one.
     for one in sorted(kept, key=lambda v: int(v[1:]), reverse=True)[VERSIONS - 2 :]:
         iam.delete_policy_version(PolicyArn=arn, VersionId=one)
     iam.create_policy_version(PolicyArn=arn, PolicyDocument=text, SetAsDefault=True)

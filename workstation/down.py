@@ -1,4 +1,4 @@
-"""Everything away: each local lab through ``lab-down``, then what set-up started."""
+"""Removes everything: each local lab through ``lab-down``, then what set-up started."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from workstation.view import follow
 
 
 def bring_down(console: Console) -> int:
-    """Exit code 0 once nothing is left. Safe when nothing runs, and again after a failure.
+    """Return exit code 0 once nothing is left. May be called again, also when nothing runs.
 
-    A lab that could not be destroyed keeps the local cloud running, so that it can be looked at.
+    The local cloud keeps running if a lab could not be destroyed, so that people can look at it.
     """
 
     def log(text: str) -> None:

@@ -1,7 +1,7 @@
 """Provides a Docker engine on a machine that has none.
 
-Exists because the local cloud runs real containers and a fresh machine may hold nothing. It
-uses an engine that answers, whoever started it, and may stop only one that it started itself.
+Exists because the local cloud runs real containers and a fresh machine may have no engine. It
+uses any engine that answers, and may stop only one that it started itself.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class Engine:
 
 
 def ensure_engine(home: Path, log: Log) -> Engine:
-    """Have a Docker engine that answers and has room for our images.
+    """On return a Docker engine answers and has room for the project's images.
 
-    One that answers is used as it is; else Docker is installed with apt-get where it is
-    missing, and started, its pid and log in ``home/engine``. May be called any number of
+    An engine that answers is used as it is; otherwise Docker is installed with apt-get if it is
+    missing, and started, with its pid and log in ``home/engine``. May be called any number of
     times. Raises :class:`PermanentError` that says what this machine lacks, or the engine's
     last words when it dies; :class:`TransientError` when apt-get fails;
     :class:`DeadlineError` when the engine does not answer in a minute.
@@ -65,7 +65,7 @@ def ensure_engine(home: Path, log: Log) -> Engine:
 
 
 def stop_engine(home: Path, log: Log) -> None:
-    """Have the engine that :func:`ensure_engine` started not running.
+    """On return the engine that :func:`ensure_engine` started does not run.
 
     Any other engine is left alone. May be called when nothing runs. Raises
     :class:`DeadlineError` when it does not end in half a minute.
@@ -124,7 +124,7 @@ def _install_if_missing(log: Log) -> None:
     ]
     if not missing:
         return
-    # No service of theirs is wanted: the engine is started, and stopped, from here.
+    # The packages must start no service: the engine is started and stopped from here.
     install(
         missing,
         PermanentError(
@@ -147,7 +147,7 @@ def _start(home: Path, log: Log) -> Engine:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # It outlives this process, and a Ctrl-C meant for us is not meant for it.
+            # It outlives this process, and must not receive this process's Ctrl-C.
             start_new_session=True,
         )
     _pid_file(home).write_text(str(process.pid), encoding="ascii")
@@ -195,7 +195,7 @@ def _log_file(home: Path) -> Path:
 
 
 def _our_pid(home: Path) -> int | None:
-    """The engine that was started from here, if it lives; a reused number is not taken for it."""
+    """The engine that was started from here, if it lives; a reused number does not count."""
     try:
         pid = int(_pid_file(home).read_text(encoding="ascii"))
         name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()

@@ -1,4 +1,4 @@
-"""What an application needs to call a lab, as shell assignments: the one place to show the key."""
+"""What an application needs to call a lab, as shell assignments: only this module shows the key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the project's commands end, for the programs that call them."""
+"""The exit codes of the project's commands, for the programs that call them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ExitCode(IntEnum):
 
     meaning: str
 
-    OK = 0, "It is as asked: the lab is up and every model and check is good, or nothing is left."
+    OK = 0, "Success: the lab is up and every model and check is good, or nothing is left."
     FAILED = 1, "The run failed. Its report and the last lines on the terminal say at which stage."
     REFUSED = 2, "A value, or this machine, was refused before anything was touched."
     INTERRUPTED = 130, "Ctrl-C. What exists of a lab stays until its end."

@@ -1,4 +1,4 @@
-"""All labs as a table: ``lab-list`` through Prefect, and what it published."""
+"""Prints all labs as a table: runs ``lab-list`` through Prefect, and shows what it publishes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lab.errors import PermanentError
 from workstation import prefect, prefect_api
 from workstation.targets import target_environment
 
-#: What would not fit into 80 columns.
+#: Columns that would not fit into the terminal's 80 characters.
 _IN_THE_UI_ONLY = {"held by", "owner", "ends", "age"}
 
 

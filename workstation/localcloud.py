@@ -1,7 +1,7 @@
 """Starts, awaits and stops the local cloud: MiniStack in a container, with a real engine.
 
 Exists because MiniStack works as a cloud for ECS tasks only at one address of one network,
-and must outlive a restart with its labs. It may not know labs, Terraform or Prefect: others
+and must keep its labs over a restart. It may not know labs, Terraform or Prefect: other modules
 reach the cloud through the constants below and the usual AWS clients.
 """
 
@@ -48,14 +48,14 @@ TASK_ENDPOINT = f"http://{ADDRESS}:{PORT}"
 
 CONTAINER = "gateway-lab-localcloud"
 IMAGE_REPOSITORY = "gateway-lab-localcloud"
-# MiniStack's own mark on each container that it starts.
+# MiniStack's own label on each container that it starts.
 OWNED_LABEL = f"ministack.instance={CONTAINER}:{PORT}"
 SETTINGS_LABEL = "gateway-lab.localcloud.settings"
 
 START_DEADLINE_SECONDS = 60.0
 # A stop writes the state of every service and ends every task.
 STOP_GRACE_SECONDS = 60
-# The engine lets go of an ended container's address a moment after its end.
+# The engine releases the address of an ended container a moment after its end.
 NETWORK_DEADLINE_SECONDS = 15.0
 LAST_WORDS = 20
 
@@ -75,14 +75,14 @@ class LocalCloud:
 
 
 def start_local_cloud(home: Path, log: Log) -> LocalCloud:
-    """Have the local cloud running with its state in ``home/localcloud``, and answering.
+    """On return the local cloud runs and answers, with its state in ``home/localcloud``.
 
-    May be called any number of times: one that runs as asked is left alone; one with another
-    image or state is stopped in good order and started anew, with its labs. A
-    restart starts each service's tasks again, at new addresses. Raises
-    :class:`PermanentError` when the engine does not answer, the port or the addresses are
-    taken or the cloud dies, :class:`DeadlineError` when it does not answer in a minute, and
-    what fetching its wheels and building its image raise.
+    May be called any number of times: a cloud that runs as asked is left alone; one with
+    another image or state is stopped cleanly and started again, with its labs. A restart
+    starts each service's tasks again, at new addresses. Raises :class:`PermanentError` when
+    the engine does not answer, the port or the addresses are taken or the cloud dies,
+    :class:`DeadlineError` when it does not answer in a minute, and the errors of fetching its
+    wheels and building its image.
     """
     client = connect()
     state = (home / "localcloud").resolve()
@@ -102,8 +102,8 @@ def start_local_cloud(home: Path, log: Log) -> LocalCloud:
         container = client.containers.run(
             image,
             name=CONTAINER,
-            # MiniStack finds its own network under its host name, which also marks what it
-            # starts: it must be the same in the container's next life.
+            # MiniStack finds its own network by its host name, which also labels what it
+            # starts: the name must be the same when the container is made again.
             hostname=CONTAINER,
             environment={
                 "HOSTNAME": CONTAINER,
@@ -131,11 +131,11 @@ def start_local_cloud(home: Path, log: Log) -> LocalCloud:
 
 
 def stop_local_cloud(home: Path, log: Log, *, forget: bool = False) -> None:
-    """Have nothing of the local cloud left: no container, task container or network.
+    """On return nothing of the local cloud is left: no container, task container or network.
 
-    Its state is saved first and kept, so that the next start brings its labs back, unless
-    ``forget``. May be called when nothing runs. Raises :class:`PermanentError` when the
-    engine refuses.
+    Its state is saved first and, unless ``forget``, kept, so that the next start brings its
+    labs back. May be called when nothing runs. Raises :class:`PermanentError` when the engine
+    refuses.
     """
     try:
         client = connect()
@@ -181,7 +181,7 @@ def _ensure_image(client: docker.DockerClient, home: Path, log: Log) -> str:
 
 
 def _build(client: docker.DockerClient, base: BaseImage, image: str, home: Path, log: Log) -> None:
-    # The local cloud has the engine's socket: what it is made of is looked at as the gateway's is.
+    # The local cloud has the engine's socket: its wheels are checked as the gateway's are.
     advisories = load_advisories(ADVISORIES_PATH)
     locked = releases(read_lock(LOCAL_CLOUD.lock, base.architecture))
     advisories.check(advisories.find(locked), date.today())
@@ -318,7 +318,7 @@ def _remove_network(client: docker.DockerClient, log: Log) -> None:
         nonlocal refusal
         left = [one for one in client.networks.list(names=[NETWORK]) if one.name == NETWORK]
         for network in left:
-            # A task that was starting while the cloud stopped comes up only now.
+            # A task that was starting while the cloud stopped may appear only now.
             _remove_tasks(client, log)
             try:
                 network.remove()
@@ -346,7 +346,7 @@ def _forget(state: Path, log: Log) -> None:
         shutil.rmtree(state)
     except PermissionError as error:
         raise PermanentError(
-            f"{state} belongs to root, as whom the local cloud runs",
+            f"{state} belongs to root, because the local cloud runs as root",
             f"Remove it: sudo rm -r {state}",
         ) from error
     log("Forgot the local cloud's state")
@@ -385,7 +385,7 @@ def _container_on_port(client: docker.DockerClient) -> str | None:
 
 
 def _process_on_port(port: int) -> str | None:
-    """The process that listens on ``port``, when this user may see it."""
+    """The process that listens on ``port``, if this user may see it."""
     inodes: set[str] = set()
     for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
         for line in table.read_text().splitlines()[1:] if table.exists() else []:

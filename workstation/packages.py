@@ -1,4 +1,4 @@
-"""Debian's packages, for what this machine lacks and set-up can provide."""
+"""Installs Debian's packages for what this machine lacks and set-up can provide."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def install(
 ) -> None:
     """On return ``packages`` are installed. The caller is root.
 
-    ``environment`` is for the packages' own scripts. Raises ``without_apt`` where there is no
+    ``environment`` is for the packages' own scripts. Raises ``without_apt`` if there is no
     apt-get, and TransientError with apt-get's last words when it fails.
     """
     if shutil.which("apt-get") is None:
@@ -46,11 +46,11 @@ def install(
 def ensure_program(
     what: str, names: Sequence[str], packages: Sequence[str], by_hand: str, log: Log
 ) -> str:
-    """The path of the first of ``names`` on PATH; ``packages`` are installed where there is none.
+    """The path of the first of ``names`` on PATH; ``packages`` are installed if there is none.
 
-    May be called any number of times. ``what`` is the program in words, and ``by_hand`` says how to
-    have it where there is no apt-get. Raises PermanentError that says what to install where only
-    somebody else can, and TransientError when apt-get fails.
+    May be called any number of times. ``what`` is the program in words, and ``by_hand`` says what
+    to install without apt-get. Raises PermanentError that says what to install if only somebody
+    else can do it, and TransientError when apt-get fails.
     """
     found = _find(names)
     if found:

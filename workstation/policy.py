@@ -1,8 +1,8 @@
-"""What whoever runs labs may do: made of what the flows call, filled in for an account.
+"""What a deployer may do: policies made from what the flows call, filled in for an account.
 
 ``config/deployer-rights.yaml`` says which resources an action is meant for,
 ``config/deployer-calls.json`` which actions the flows call. ``docs/deployer-policy.json`` is made
-of both, so that it can hold nothing that nobody calls. Knows no cloud: files only.
+from both, so that it can allow no action that no flow calls. Works on files only, not on a cloud.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CALLS = ROOT / "config" / "deployer-calls.json"
 POLICY = ROOT / "docs" / "deployer-policy.json"
 TABLE = ROOT / "docs" / "deployer-policy.md"
 BOUNDARY = "gateway-lab-boundary"
-#: A managed policy's characters, white space not counted.
+#: How many characters a managed policy may have, not counting white space.
 QUOTA = 6144
 #: AWS allows these to everyone, whatever a policy says.
 FREE = frozenset({"sts:GetCallerIdentity"})
@@ -34,7 +34,7 @@ Policies = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Recorded:
-    """One question that the local cloud's policies were asked, with what varies taken out."""
+    """One request that the local cloud's policies decided, without what varies."""
 
     step: str
     action: str
@@ -49,15 +49,15 @@ def read_rights(path: Path = RIGHTS) -> dict[str, Any]:
 
 
 def read_calls(path: Path = CALLS) -> list[Recorded]:
-    """What was recorded."""
+    """The recorded requests."""
     return [Recorded(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def make_policies(rights: Mapping[str, Any], called: Iterable[str]) -> Policies:
     """The documents by name, with placeholders.
 
-    Raises InvalidInputError where table and calls do not fit each other, or a document is longer
-    than AWS allows.
+    Raises InvalidInputError if table and calls do not fit each other, or a document is longer than
+    AWS allows.
     """
     granted = {a for s in _statements(rights["policies"]) for a in s["actions"]}
     unevaluated = set(rights["unevaluated"])
@@ -86,7 +86,7 @@ def make_policies(rights: Mapping[str, Any], called: Iterable[str]) -> Policies:
 
 
 def fill(policies: Policies, account: str, region: str, partition: str | None = None) -> Policies:
-    """The documents for an account and region; InvalidInputError for what is none."""
+    """The documents for an account and region; InvalidInputError if one of them is not valid."""
     if not re.fullmatch(r"\d{12}", account):
         raise InvalidInputError(f"account {account!r} is not allowed: 12 digits", "Correct it.")
     if not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", region):
@@ -105,7 +105,7 @@ def fill(policies: Policies, account: str, region: str, partition: str | None = 
 
 
 def partition_of(region: str) -> str:
-    """The partition that AWS has ``region`` in."""
+    """The AWS partition of ``region``."""
     return {"cn": "aws-cn", "us-gov": "aws-us-gov"}.get(
         "us-gov" if region.startswith("us-gov-") else region.partition("-")[0], "aws"
     )
@@ -118,7 +118,7 @@ def read_policies() -> Policies:
 
 
 def write_policies() -> None:
-    """Make the documents and their table anew."""
+    """Write the documents and their table."""
     rights, calls = read_rights(), read_calls()
     made = make_policies(rights, [call.action for call in calls])
     POLICY.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
@@ -144,7 +144,7 @@ def length(document: Mapping[str, Any]) -> int:
 
 
 def describe(rights: Mapping[str, Any], calls: Iterable[Recorded]) -> str:
-    """The table of actions: what for, and how that is known."""
+    """The table of actions: why each is needed, and how that is known."""
     steps: dict[str, list[str]] = {}
     for call in calls:
         known = steps.setdefault(call.action, [])
@@ -173,7 +173,7 @@ def describe(rights: Mapping[str, Any], calls: Iterable[Recorded]) -> str:
         "AWS knows no resource for the actions of the statements `Region`, `ListRoles` and"
         " `ServiceLists` ([Service Authorization Reference](https://docs.aws.amazon.com/"
         "service-authorization/latest/reference/reference_policies_actions-resources-"
-        "contextkeys.html)), but for:",
+        "contextkeys.html)), except for:",
         "",
         *(
             f"- `{action}`: {found['why']} ([source]({found['source']}))."

@@ -1,6 +1,6 @@
-"""Prefect on this machine: server, worker and deployments, started, found again and stopped.
+"""Prefect on this machine: starts, finds and stops its processes, and registers the deployments.
 
-Talks to the server through its REST API, since importing Prefect costs seconds. Nothing is shared
+Talks to the server through its REST API, since importing Prefect takes seconds. Nothing is shared
 with a Prefect that the user may have: profile, database and port are the project's own.
 """
 
@@ -31,13 +31,13 @@ WORKER_SECONDS = 120.0
 _PREFECT = (sys.executable, "-m", "prefect")
 _SERVER = (sys.executable, "-m", "runner.server")
 _FORKSERVER = (sys.executable, "-m", "runner.forkserver")
-# The server, which all runs and everybody else ask, comes before what it serves.
+# The server answers all runs and all people, so it has priority over worker and runs.
 _BEHIND = ("nice", "-n", "5")
 _OF_PROCESSES = ("--type", "process")
 
 
 def prefect_environment() -> dict[str, str]:
-    """Ours, with what makes Prefect the project's own."""
+    """The environment of this process, with what makes Prefect the project's own."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
     return {
         **kept,
@@ -46,21 +46,21 @@ def prefect_environment() -> dict[str, str]:
         "PREFECT_API_URL": api_url(),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_CLI_PROMPT": "false",
-        # In memory, a server's end would leave the slots of its runs taken for ever.
+        # In memory, the slots of runs would stay taken forever after the server's end.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
             "prefect.server.concurrency.lease_storage.filesystem"
         ),
         # The project's server speaks HTTP on this machine. Without this each client of Prefect, a
         # dozen in a run, would read all public authorities, for 30 to 60 ms of processor time.
         "PREFECT_API_TLS_INSECURE_SKIP_VERIFY": "true",
-        # A lab is waited for: the default of ten seconds would be its longest stage.
+        # People wait for a lab: the default of ten seconds would be its longest stage.
         "PREFECT_WORKER_QUERY_SECONDS": "0.5",
         "PYTHONPATH": str(ROOT),
     }
 
 
 def start_server(log: Log) -> None:
-    """On return the project's server answers. One that answers already is left alone."""
+    """On return the project's server answers. If it answers already, it is left alone."""
     server = _server()
     if server.pid() is None:
         _check_port_free()
@@ -105,9 +105,9 @@ def register(log: Log) -> None:
 def start_worker(log: Log, target: str = "local") -> None:
     """On return a worker of the project, started in this environment, polls the work pool.
 
-    Flows act in their worker's environment. One that was started with other LAB_ values is
-    replaced, and for any target but the local cloud, whose credentials stand in a block, also one
-    with other credentials. Raises PermanentError if it has a run under way that does not end soon.
+    Flows act in their worker's environment. A worker that was started with other LAB_ values is
+    replaced; so is one with other credentials, except for the local cloud, whose credentials are in
+    a block. Raises PermanentError if the worker has a run under way that does not end soon.
     """
     worker = _worker()
     stamp = state_home() / "prefect" / "worker.environment"
@@ -116,7 +116,7 @@ def start_worker(log: Log, target: str = "local") -> None:
     known = stamp.read_text().split() if stamp.exists() else []
     same = known == identity if target != "local" else known[:1] == identity[:1]
     if worker.pid() is not None and not same:
-        log("The environment has changed since the worker was started: starting it anew")
+        log("The environment has changed since the worker was started: starting it again")
         _wait_idle(log)
         worker.stop(log)
     _forkserver().start([*_BEHIND, *_FORKSERVER], prefect_environment())
@@ -138,7 +138,7 @@ def start_worker(log: Log, target: str = "local") -> None:
 
 
 def _schedule_unbegun_again(log: Log) -> None:
-    """Give to the next worker what the last one had taken, and ended before it began."""
+    """Give the next worker the runs that the last one had taken but not begun when it ended."""
     with Api() as api:
         for run in api.runs(states=["PENDING"]):
             log(f"Scheduling the run {run['name']} again: its worker ended before it began")
@@ -146,9 +146,9 @@ def _schedule_unbegun_again(log: Log) -> None:
 
 
 def _end_dead_runs(log: Log) -> None:
-    """Tell the server of runs whose processes have gone, with their worker or their machine.
+    """Report to the server the runs whose processes have gone, with their worker or their machine.
 
-    It would take them for running for ever. A run that no deployment made is somebody else's.
+    Otherwise it would show them as running forever. A run without a deployment is somebody else's.
     """
     with Api() as api:
         for run in api.runs(states=["RUNNING", "CANCELLING"]):
@@ -164,7 +164,7 @@ def _has_process(run_id: str) -> bool:
         try:
             known = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
         except OSError:
-            # Gone meanwhile, or another user's, who cannot be this worker's.
+            # It has ended meanwhile, or is another user's and so not this worker's.
             continue
         if wanted in known:
             return True
@@ -242,7 +242,7 @@ def _check_port_free() -> None:
 
 
 def _worker_identity() -> list[str]:
-    """Hashes, since credentials may be among them, of the variables that a flow acts by."""
+    """Hashes of the variables that a flow acts by, since credentials may be among them."""
     return [
         hashlib.sha256(
             repr(sorted((k, v) for k, v in os.environ.items() if k.startswith(prefix))).encode()

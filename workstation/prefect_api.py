@@ -1,6 +1,6 @@
 """What the workstation asks Prefect's server, through its REST API.
 
-Importing Prefect takes seconds, so nothing here does.
+Importing Prefect takes seconds, so this module does not.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ def port() -> int:
 
 
 def ui_url() -> str:
-    """Where a person looks."""
+    """The URL of Prefect's UI."""
     return f"http://127.0.0.1:{port()}"
 
 
 def api_url() -> str:
-    """Where programs ask."""
+    """The URL of Prefect's API."""
     return f"{ui_url()}/api"
 
 
 def why(run: dict[str, Any]) -> str:
-    """What the run's state says of itself; its name where it says nothing."""
+    """The message of the run's state, or the state's name if there is no message."""
     return str((run.get("state") or {}).get("message") or run["state_name"])
 
 
@@ -65,19 +65,19 @@ class Api:
         self._client.close()
 
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
-        """The answer's JSON, ``None`` for what is not there. Waits while the server is busy."""
+        """The answer's JSON, ``None`` if nothing is there. Waits while the server is busy."""
 
         def answer() -> httpx.Response | None:
             try:
                 found = self._client.request(method, path, json=body)
             except httpx.ReadTimeout:
-                # Many runs that begin at once keep it busy. Nothing here does harm if asked twice.
+                # Many runs that begin at once keep it busy. Any request here may be made twice.
                 return None
             except httpx.HTTPError as error:
                 raise TransientError(
                     f"the Prefect server does not answer: {error}", "See `make demo`."
                 ) from error
-            # With SQLite it says so whenever another writer is faster.
+            # With SQLite it answers that it is busy whenever another writer is faster.
             return None if found.status_code in _BUSY else found
 
         response = wait_for("the Prefect server's answer", answer, deadline=BUSY_SECONDS)
@@ -95,7 +95,7 @@ class Api:
         return found
 
     def workers_online(self, pool: str) -> bool:
-        """Whether a worker of ``pool`` has just been heard."""
+        """Whether a worker of ``pool`` has reported just now."""
         found = self._ask("POST", f"/work_pools/{pool}/workers/filter", {"limit": 50}) or []
         return any(worker.get("status") == "ONLINE" for worker in found)
 
@@ -149,14 +149,14 @@ class Api:
     def set_schedule(self, deployment: str, schedule: str, change: dict[str, Any]) -> None:
         """Change one schedule of ``deployment``: ``active``, or ``schedule`` itself.
 
-        On return the runs that follow from it are scheduled. The server's own scheduler looks for
-        a changed schedule once a minute only, and by then its first time may have passed.
+        On return the runs of the schedule are scheduled. The server's own scheduler looks for a
+        changed schedule only once a minute, and by then its first time may have passed.
         """
         found = self.deployment(deployment)
         if found is None:
             raise PermanentError(f"there is no deployment {deployment}", "Run `make demo`.")
         self._ask("PATCH", f"/deployments/{found['id']}/schedules/{schedule}", change)
-        # Says nothing where no schedule is active.
+        # Schedules nothing if no schedule is active.
         self._ask("POST", f"/deployments/{found['id']}/schedule", {})
 
     def runs(self, *, tags: list[str] | None = None, states: list[str] | None = None) -> Any:
@@ -180,9 +180,9 @@ class Api:
         self._ask("POST", f"/flow_runs/{run_id}/set_state", {"state": state, "force": False})
 
     def end(self, run: dict[str, Any]) -> None:
-        """Give a run that nobody runs any more its end: cancelled if that was asked, else crashed.
+        """End a run that has no process any more: as cancelled if that was asked, else as crashed.
 
-        What waits for a crash, such as the automation after a failed up, hears of it.
+        This triggers what waits for a crash, such as the automation after a failed up.
         """
         asked = run["state_type"] == "CANCELLING"
         state = {
@@ -201,7 +201,7 @@ class Api:
         self._ask("POST", f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
 
     def final_states(self, run_id: str, every: float = 0.5) -> Iterator[dict[str, Any]]:
-        """The run, again and again, until (and with) its final state."""
+        """Read the run again and again, up to and including its final state."""
         while True:
             run = self.run(run_id)
             yield run

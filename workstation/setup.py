@@ -1,4 +1,4 @@
-"""Everything this machine needs before ``lab-up`` can run, made in as few steps as there can be.
+"""Makes everything that this machine needs before ``lab-up`` can run, in as few steps as possible.
 
 What was started here is stopped by :func:`take_down`; what was there before is left alone.
 """
@@ -58,7 +58,7 @@ def _start_prefect(target: str, log: Log) -> None:
 
 
 def _switch_guards_on(target: str, log: Log) -> None:
-    """The reaper and the watch of a target that is used run by their schedules."""
+    """On return the reaper and the watch of a target that is used run by their schedules."""
     with prefect_api.Api() as api:
         for guard in (f"lab-reap/{target}", f"lab-watch/{target}"):
             for schedule in api.schedules(guard):

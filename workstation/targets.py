@@ -1,4 +1,4 @@
-"""A target's environment as ``prefect.yaml`` gives it: the one place where it is written down."""
+"""A target's environment, read from ``prefect.yaml``, the only place where it is written down."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from lab.errors import InvalidInputError
 from lab.fargate import Architecture
 from lab.settings import ROOT
 
-#: The local cloud's deployer: dummies that open nothing else. It has docs/deployer-policy.json.
+#: The local cloud's deployer: dummies that open nothing else. Its rights are those of
+#: docs/deployer-policy.json.
 LOCAL_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 
 #: The names that kernels give to the architectures of a lab.
@@ -29,7 +30,7 @@ _MACHINES = {
 
 
 def state_home() -> Path:
-    """Where state that is not code lives: LAB_HOME, or ``.lab`` in the project."""
+    """The folder for state that is not code: LAB_HOME, or ``.lab`` in the project."""
     return Path(os.environ.get("LAB_HOME") or ROOT / ".lab").resolve()
 
 
@@ -44,9 +45,9 @@ def template_values() -> dict[str, str]:
 
 
 def local_architecture() -> str:
-    """What a lab on this machine is built for: LAB_ARCHITECTURE, or the machine's own.
+    """The architecture of a lab on this machine: LAB_ARCHITECTURE, or the machine's own.
 
-    Never read by a flow under this name, so that labs on AWS keep the default of the settings.
+    No flow reads it under this name, so that labs on AWS keep the default of the settings.
     """
     own = _MACHINES.get(platform.machine().lower(), Architecture.X86_64)
     return os.environ.get("LAB_ARCHITECTURE") or own.value

@@ -1,7 +1,7 @@
 """Writes the inputs and outputs of the Terraform roots as tables into ``terraform/README.md``.
 
 Run by ``make tables``. It reads `variables.tf` and `outputs.tf` in the form that ``terraform fmt``
-gives them and the tests hold them to, so it needs neither Terraform nor a parser of HCL.
+gives them and that a test checks, so it needs neither Terraform nor a parser of HCL.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BEGIN = "<!-- tables: `make tables` writes what follows, from variables.tf and o
 END = "<!-- tables end -->"
 
 _BLOCK = re.compile(r'^(variable|output) "(\w+)" \{\n(.*?)^\}', re.MULTILINE | re.DOTALL)
-#: An attribute of a block, with the lines that a value in brackets goes on for.
+#: An attribute of a block, with all lines of a value in brackets.
 _ATTRIBUTE = re.compile(r"^  (\w+) += (.+(?:\n(?:    .*|  [)\]}].*))*)", re.MULTILINE)
 
 

@@ -1,4 +1,4 @@
-"""The main job as a person starts it: set-up, ``lab-up`` through Prefect, and what came of it."""
+"""The main job as a person starts it: set-up, ``lab-up`` through Prefect, and the result."""
 
 from __future__ import annotations
 
@@ -29,13 +29,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="demo", description="Bring a gateway lab up and ask every model."
     )
     parser.add_argument("--lab", default="demo", help="the lab's name (default: demo)")
-    parser.add_argument("--ttl", default="2h", help="destroyed after, as in 45m or 1h30m (2h)")
-    parser.add_argument("--models", help="aliases, with commas between (default: those on)")
+    parser.add_argument(
+        "--ttl", default="2h", help="destroy the lab after this time, as in 1h30m (default: 2h)"
+    )
+    parser.add_argument(
+        "--models", help="aliases, separated by commas (default: those that are enabled)"
+    )
     parser.add_argument(
         "--on-retired",
         default="fail",
         metavar="|".join(OnRetired),
-        help="for a model that Bedrock refuses (default: fail)",
+        help="what to do with a model that Bedrock refuses (default: fail)",
     )
     parser.add_argument(
         "--target", default="local", metavar="|".join(target_names()), help="where (default: local)"
@@ -44,7 +48,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit code 0 only if the lab is up, models and checks are good; 2 for a refused value."""
+    """Return 0 only if the lab is up and models and checks are good; 2 for a refused value."""
     console = Console(highlight=False)
     options = parse(arguments)
     try:
@@ -61,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def bring_up(spec: LabSpec, target: str, console: Console) -> int:
-    """Set up, run ``lab-up/<target>`` and show it; the exit code."""
+    """Set up, run ``lab-up/<target>`` and show it; return the exit code."""
     set_up(target, lambda text: console.print(f"[dim]·[/] {escape(text)}", soft_wrap=True))
     parameters = spec.model_dump(mode="json", exclude_none=True)
     deployment = f"lab-up/{target}"
@@ -82,7 +86,7 @@ def bring_up(spec: LabSpec, target: str, console: Console) -> int:
 
 
 def _checked_spec(options: argparse.Namespace) -> LabSpec:
-    """The spec of the command line; every value refused here costs nothing."""
+    """The spec of the command line; a value that is refused here costs nothing."""
     check_platform()
     target_environment(options.target)
     values: dict[str, object] = {
@@ -98,8 +102,8 @@ def _checked_spec(options: argparse.Namespace) -> LabSpec:
 
 
 def _cancel(api: prefect_api.Api, run_id: str, lab: str, console: Console) -> None:
-    """A Ctrl-C cancels the run and waits until it ended, so that Terraform releases its lock."""
-    console.print("Cancelling; Terraform finishes what it has begun. Ctrl-C again leaves it to it.")
+    """Cancel the run after a Ctrl-C and wait for its end, so that Terraform releases its lock."""
+    console.print("Cancelling; Terraform finishes what it has begun. Ctrl-C again stops waiting.")
     api.cancel(run_id)
 
     def leave(_: int, __: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""What a run looks like in a terminal: each stage live while it runs, then the tables.
+"""Shows a run in a terminal: each stage live while it runs, then the tables.
 
 On a terminal the table redraws itself; elsewhere (a log file, CI) each change is one line.
 """
@@ -36,7 +36,7 @@ _BAR_WIDTH = 40
 
 
 def follow(api: Api, run_id: str, title: str, console: Console) -> dict[str, Any]:
-    """Show the run until it ended; return it in its final state."""
+    """Show the run until it has ended; return it in its final state."""
     view = _RunView(api, run_id, title)
     run: dict[str, Any] = {}
     if console.is_terminal:
@@ -63,7 +63,7 @@ class _RunView:
         self._spinner = Spinner("dots")
 
     def update(self, run: dict[str, Any]) -> list[str]:
-        """Read what is new; return it as lines for a place that cannot redraw."""
+        """Read what is new; return it as lines for an output that cannot redraw."""
         lines = []
         if self._run.get("state_name") != run["state_name"]:
             lines.append(f"{self._title}: {run['state_name'].lower()}")
@@ -115,7 +115,7 @@ def _took(task: dict[str, Any]) -> str:
 
 
 def show_report(report: LabReport, ui: str, console: Console) -> None:
-    """Models, posture, stages, where the lab answers, how to call it, and when it ends."""
+    """Show models, posture, stages, where the lab answers, how to call it, and when it ends."""
     if report.models:
         console.print(_model_table(report))
     if report.model_notes:

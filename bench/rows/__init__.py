@@ -1,6 +1,6 @@
 """Every series of the bench, in the order in which they run.
 
-Those that need the stack come first; the rest runs with nothing beside it.
+Those that need the stack come first; nothing else runs during the others.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Several labs brought up at one moment. The seed's names are fixed: it has one lab, never two.
+"""Several labs that are brought up at one moment. The seed's names are fixed: it has only one lab.
 
-So the reference is one lab by itself, ours: at once, what a lab costs falls below that until the
-machine's processors are full.
+Therefore the reference is one of our labs by itself: with several at once, the time for each falls
+below that until the machine's processors are full.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ROWS = {
         f"{size} labs at once, each",
         "s",
         Aim(1.0),
-        "The time until the last is up, by their number. Reference: one lab of ours by itself.",
+        "The time until the last is up, by their number. Reference: one of our labs by itself.",
     )
     for size in SIZES
 }
@@ -26,7 +26,7 @@ ROWS = {
 
 def alone(bench: Bench) -> Iterator[Figure]:
     """One lab, its image in the registry."""
-    _have_image(bench)
+    _ensure_image(bench)
     seconds, _ = _up_and_down(bench, 1)
     for row in ROWS.values():
         yield row.name, seconds
@@ -34,14 +34,14 @@ def alone(bench: Bench) -> Iterator[Figure]:
 
 def at_once(bench: Bench) -> Iterator[Figure]:
     """Some labs, then more."""
-    _have_image(bench)
+    _ensure_image(bench)
     for size in SIZES[:1] if bench.quick else SIZES:
         seconds, stages = _up_and_down(bench, size)
         bench.keep(ROWS[size].name, "ours", stages)
         yield ROWS[size].name, seconds / size
 
 
-def _have_image(bench: Bench) -> None:
+def _ensure_image(bench: Bench) -> None:
     """On return the registry holds the image: it is pushed once, however many labs there are."""
     repository, tag = bench.builder.ours().rpartition(":")[::2]
     if not Registry(bench.stack.cloud, repository.partition("/")[2]).digest(tag):

@@ -1,7 +1,7 @@
 """A lab's life, from nothing to nothing: first up, up again, rebuild, down. And its image's size.
 
-Both sides begin on a new local cloud with no image built. They share one run of their life, because
-each step needs what those before it made.
+Both sides begin on a new local cloud with no image built. All steps of a side share one run,
+because each needs what those before it made.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ AFTER_FIRST_TASK = Row(
     "%",
     Aim(2, "ours"),
     "Of an up that makes a lab, from its first task to its end: what no stage on the critical path "
-    "accounts for. On a live lab hardly a tool works, and all of the up is such.",
+    "accounts for. On a live lab hardly any tool works, so nearly all of the up is such time.",
 )
 
 
 def ours(bench: Bench) -> Iterator[Figure]:
-    """The lab's, through Prefect's deployments."""
+    """The lab's life, through Prefect's deployments."""
     stack = bench.stack
     stack.start_over()
     with ExitStack() as exits:
@@ -60,7 +60,7 @@ def ours(bench: Bench) -> Iterator[Figure]:
 
 
 def reference(bench: Bench) -> Iterator[Figure]:
-    """The seed's, in its own order. Its down also removes the repository, so it pushes again."""
+    """The seed's life, in its own order. Its down removes the repository, so it pushes again."""
     bench.stack.start_over()
     seed = bench.reference()
     with ExitStack() as exits:

@@ -1,7 +1,7 @@
 """One gateway under load: what it adds to a call of Bedrock, and what each task size carries.
 
-Bedrock is a stub. What a direct call of it takes is measured beside, with as many in flight, and
-taken off. The reference is stock LiteLLM with its defaults.
+Bedrock is a stub. The time of a direct call is also measured, with as many in flight, and
+subtracted. The reference is stock LiteLLM with its defaults.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ DELAY = 0.001
 IN_FLIGHT = (1, 8, 32, 128)
 STREAMS = (1, 8)
 SECONDS, WARM_UP_SECONDS = 4.0, 2.0
-#: With few in flight there are few answers, and of few the hundredth is chance.
+#: With few in flight there are few answers, and the slowest hundredth of few is chance.
 LONGER = {1: 12.0, 8: 8.0}
-#: At which requests per second, and the processor's time for each, are told.
+#: The number in flight for requests per second and for the processor's time of each.
 FULL = 32
 SIZES = (Size(0.25, 512), Size(0.5, 1024), Size(1, 2048), Size(2, 4096))
 

@@ -21,7 +21,7 @@ FIRST_ANSWER = Row(
     f"container start to first answer at {SMALLEST}",
     "s",
     Aim(0.6),
-    "The first question has either side import more.",
+    "At the first question both sides import more.",
 )
 
 

@@ -1,7 +1,7 @@
 """Asking every model whether it answers: through the flow's own tasks, against a stand-in.
 
-The stand-in is a gateway whose models all take the same time but one, which takes four times as
-long. The seed asks one after another, once each; the lab asks all side by side, each twice.
+The stand-in is a gateway whose models all take the same time except one, which takes four times as
+long. The seed asks one after another, once each; the lab asks all in parallel, each twice.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lab.settings import ROOT
 from workstation.prefect import prefect_environment
 
 DELAY = 0.25
-#: Has a key and a certificate, and nothing else.
+#: This lab has a key and a certificate, and nothing else.
 LAB = "bench-stand-in"
 NUMBERS = (4, 16, 64)
 #: The slowest model is asked for a whole and for a streamed answer.
@@ -35,7 +35,7 @@ SLOWEST = 2 * 4 * DELAY
 
 
 def models(number: int) -> list[str]:
-    """So many aliases, the last of them slow."""
+    """``number`` aliases, the last of them slow."""
     return [f"model-{n}" for n in range(number - 1)] + [f"model{SLOW}"]
 
 

@@ -18,7 +18,7 @@ def main(wheels: Path, root: Path) -> None:
         [
             *(sys.executable, str(installer / "pip"), "install", "--no-index", "--no-cache-dir"),
             *("--disable-pip-version-check", "--quiet", "--root-user-action=ignore"),
-            # Debian's Python wants this word; the public image's takes no notice of it.
+            # Debian's Python requires this option; the public image's ignores it.
             *("--break-system-packages", "--find-links", str(wheels), "--root", str(root)),
             f"litellm[proxy]=={litellm.name.split('-')[1]}",
         ],

@@ -1,4 +1,4 @@
-# The reference's infrastructure. To be measured against, and for nothing else: see README.md.
+# The reference's infrastructure, only to measure against: see README.md.
 terraform {
   required_version = ">= 1.11.0, < 2.0.0"
 

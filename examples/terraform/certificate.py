@@ -1,6 +1,6 @@
 """Makes a lab's certificate for Terraform: ``eval "$(python certificate.py LAB CA_FILE)"``.
 
-CA_FILE gets the authority that callers trust, which is public. Those that it held stay in it: a
+CA_FILE gets the authority that callers trust, which is public. Earlier authorities stay in it: a
 task serves with its old certificate until the next one runs. The private key is in no file: it is
 printed for the shell, which hands it to Terraform, which writes it to Secrets Manager.
 """

@@ -42,7 +42,7 @@ lab=$(sed -n 's/^lab *= *"\(.*\)".*/\1/p' lab.tfvars)
 connect lab "labs/$lab/terraform.tfstate"
 
 # Terraform keeps no private key, so each command hands over a new certificate. Only an up writes it,
-# and then those who call the lab trust ca.pem.
+# and callers of the lab then trust ca.pem.
 ca_file=/dev/null
 [ "$action" != up ] || ca_file=ca.pem
 eval "$(../../.venv/bin/python certificate.py "$lab" "$ca_file")"

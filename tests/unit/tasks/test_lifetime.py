@@ -225,7 +225,7 @@ def test_a_lab_that_is_gone_leaves_no_variable(
             ready=True,
             deployer_allowed=True,
         )
-        watch._tell_changes(live)
+        watch._report_changes(live)
         assert variable("team-a", "endpoint") in variables.known
     site = FakeSite(Settings(home=tmp_path), bucket=lab)
     teardown.check_nothing_left.fn("team-a", site)

@@ -129,7 +129,7 @@ def test_the_watch_tells_once_that_a_model_ends(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(watch, "run_log", lambda: lambda _: None)
     monkeypatch.setattr(watch, "emit_event", lambda **event: events.append(event))
     for ending in ([], [], ["two (2030-02-07)"], ["two (2030-02-07)"]):
-        watch._tell_changes(live(ending))
+        watch._report_changes(live(ending))
     (event,) = events
     assert event["event"] == "lab.changed"
     assert event["payload"]["before"]["ending_models"] == []
