@@ -296,6 +296,8 @@ def test_work_that_is_interrupted_is_followed_by_nothing(
         run()
     begun = story.names[story.names.index(stage) + 1 :]
     assert begun == ["release_lease", "publish_report"]
+    # Nor does it try to, and say that it failed.
+    assert not any("destroying" in line for line in story.said)
 
 
 @pytest.mark.parametrize("outcome", [LIVE, FIRST], ids=["went well", "failed"])
