@@ -1,8 +1,9 @@
 """A flow's story without Prefect's server and without a cloud: every stage is a recorder.
 
-A recorder replaces the *function* of a stage. Everything around it is real: the flows, what they
-import that is no stage, the timing of stages, Prefect's futures and states, and Prefect's own code
-that resolves inputs. So a stage never runs if one of its inputs, or of its ``wait_for``, failed.
+A recorder replaces the *function* of a stage. Everything around it is real: the flows, the
+other functions that they import, the timing of stages, Prefect's futures and states, and Prefect's
+own code that resolves inputs. So a stage never runs if one of its inputs, or of its ``wait_for``,
+failed.
 
 A submitted recorder runs at once. The order of the calls is therefore the order in which the flow
 begins them, and says little about two stages that run at the same time. So each call also knows
@@ -93,7 +94,7 @@ CLOUD = create_autospec(Cloud, instance=True)
 
 @dataclass(eq=False, frozen=True)
 class Call:
-    """A stage that began: the name of its function, its arguments, and what ended before it."""
+    """A stage that began: its function's name, its arguments, and the calls that ended before."""
 
     name: str
     arguments: dict[str, Any]
@@ -104,7 +105,7 @@ class Call:
 
 
 class Story:
-    """What a flow calls. Every call goes well, unless the test says how it ends."""
+    """The calls of a flow. Every call succeeds, unless the test says how it ends."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[Call] = []
@@ -120,7 +121,7 @@ class Story:
         self._lost = False
         self._replace(monkeypatch)
 
-    # --- what a test says beforehand ---------------------------------------------------------
+    # --- what the test says beforehand ---------------------------------------------------------
 
     def will(self, name: str, *outcomes: Any) -> None:
         """Let the calls of ``name`` end with ``outcomes`` in turn; the last one stays.
@@ -139,7 +140,7 @@ class Story:
         self._lost = True
         self._lose()
 
-    # --- what it finds afterwards ------------------------------------------------------------
+    # --- what the test finds afterwards ----------------------------------------------------------
 
     @property
     def names(self) -> list[str]:
@@ -154,7 +155,7 @@ class Story:
         return call
 
     def happened(self, *named: str) -> list[str]:
-        """Those of ``named`` that were called."""
+        """The names in ``named`` that were called."""
         return [name for name in named if self.all_of(name)]
 
     def is_ordered(self, first: str, second: str) -> bool:
@@ -217,16 +218,16 @@ class Story:
             every = [same | dict(zip(lists, row, strict=True)) for row in rows]
             return PrefectFutureList(self._submit(task, one, None) for one in every)
 
-        # On Prefect's class: so no name in a module has to be replaced for a stage.
+        # On Prefect's class, so that no name in a module has to be replaced for a stage.
         monkeypatch.setattr(Task, "__call__", call)
         monkeypatch.setattr(Task, "submit", submit)
         monkeypatch.setattr(Task, "map", submit_each)
-        # What asks Prefect's server.
+        # These ask Prefect's server.
         logger = SimpleNamespace(info=self.said.append)
         monkeypatch.setattr(stages, "get_run_logger", lambda: logger)
         monkeypatch.setattr(stages, "create_progress_artifact", lambda *_, **__: uuid4())
         monkeypatch.setattr(stages, "update_progress_artifact", lambda *_, **__: None)
-        # What is no stage, and is called by a name in one module.
+        # These are no stages, and are called by a name in one module.
         monkeypatch.setattr(hold, "hold_lease", self._hold_lease)
         monkeypatch.setattr(outcome, "publish_report", self._publish_report)
         monkeypatch.setattr(
@@ -385,7 +386,7 @@ class Bucket(MemoryBucket):
 
 @cache
 def _recorder(task: Task[..., Any]) -> Callable[[Story, dict[str, Any]], Any]:
-    """What is called in place of the function of ``task``: a stage of the same name."""
+    """Called in place of the function of ``task``: a stage of the same name."""
     name = task.fn.__name__
     made = stages.stage(task.name, run_name=name)(lambda story, given: story.record(name, **given))
     return made.fn

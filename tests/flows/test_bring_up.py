@@ -64,14 +64,14 @@ def was_cleaned_up(story: Story) -> bool:
 
 
 def test_the_end_is_registered_before_anything_billable(story: Story, run: Run) -> None:
-    """should have an end in the cloud before the first thing that costs"""
+    """should have an end in the cloud before the first thing that costs money"""
     run()
     for stage in BILLABLE:
         story.assert_order("hold_lease", "schedule_end", stage)
 
 
 def test_the_plan_is_known_before_anything_billable(story: Story, run: Run) -> None:
-    """should know the image, and that nothing is known against it, before anything is made"""
+    """should know the image, and that no fault of it is known, before anything is made"""
     run()
     for stage in BILLABLE:
         story.assert_order("preflight", "plan_image", stage)
@@ -80,20 +80,22 @@ def test_the_plan_is_known_before_anything_billable(story: Story, run: Run) -> N
 @pytest.mark.parametrize(
     "before", ["scan_image", "audit_image", "build_image", "provision_foundation"]
 )
-def test_the_push_waits(story: Story, run: Run, before: str) -> None:
-    """should push only what was scanned, audited and built, to a repository that is there"""
+def test_the_push_waits_for_scan_audit_build_and_repository(
+    story: Story, run: Run, before: str
+) -> None:
+    """should push only what was scanned, audited and built, to an existing repository"""
     run()
     story.assert_order(before, "push_image")
 
 
 def test_the_build_waits_for_the_scan(story: Story, run: Run) -> None:
-    """should build of wheels that were looked into"""
+    """should build from wheels that were scanned"""
     run()
     story.assert_order("scan_image", "build_image")
 
 
 def test_the_image_and_the_lab_are_made_at_the_same_time(story: Story, run: Run) -> None:
-    """should let neither wait for the other, nor the audit for the scan"""
+    """should make neither wait for the other, nor the audit for the scan"""
     run()
     for one, other in [
         ("push_image", "provision_lab"),
@@ -109,20 +111,20 @@ def test_the_image_and_the_lab_are_made_at_the_same_time(story: Story, run: Run)
 
 @pytest.mark.parametrize("before", ["provision_lab", "push_image", "audit_image"])
 def test_the_rollout_waits_for_lab_and_image(story: Story, run: Run, before: str) -> None:
-    """should start a task of what was pushed, in what was provisioned"""
+    """should start a task from the pushed image, in the provisioned lab"""
     run()
     story.assert_order(before, "roll_out")
 
 
 @pytest.mark.parametrize("stage", [*PROOF, "take_inventory"])
 def test_the_proof_follows_the_rollout(story: Story, run: Run, stage: str) -> None:
-    """should ask what serves, and look at it"""
+    """should ask the models of the serving task, and check its posture"""
     run()
     story.assert_order("roll_out", stage)
 
 
-def test_models_and_lab_are_looked_at_at_the_same_time(story: Story, run: Run) -> None:
-    """should let no question wait for another"""
+def test_models_and_posture_are_checked_in_parallel(story: Story, run: Run) -> None:
+    """should make no question wait for another"""
     run()
     assert not story.is_ordered("check_model_list", "validate_model")
     assert not story.is_ordered("validate_model", "verify_lab")
@@ -131,7 +133,7 @@ def test_models_and_lab_are_looked_at_at_the_same_time(story: Story, run: Run) -
 
 
 def test_everything_is_done_while_the_lab_is_held(story: Story, run: Run) -> None:
-    """should hold it before it changes anything, until nothing of the run is under way"""
+    """should hold the lab before the first change, and until no work of the run is left"""
     run()
     for stage in HELD_STAGES:
         story.assert_order("hold_lease", stage, "release_lease")
@@ -143,7 +145,7 @@ def test_everything_is_done_while_the_lab_is_held(story: Story, run: Run) -> Non
 
 
 def test_only_a_proved_lab_lets_the_next_up_skip_terraform(story: Story, run: Run) -> None:
-    """should save the fingerprint once every model has answered and the posture is known"""
+    """should save the fingerprint after every model has answered and the posture is known"""
     run()
     for stage in (*PROOF, "take_inventory"):
         story.assert_order(stage, "save_apply_fingerprint", "release_lease")
@@ -171,8 +173,8 @@ def test_a_lab_that_fails_its_proof_is_applied_again(
     assert was_cleaned_up(story)
 
 
-def test_a_model_that_fails_is_named_with_what_was_missed(story: Story, run: Run) -> None:
-    """should say both in one error, the models first"""
+def test_failed_models_and_missed_checks_are_in_one_error(story: Story, run: Run) -> None:
+    """should name both in one error, the models first"""
     story.will("validate_model", answer, refusal)
     story.will("verify_lab", MISSED)
     with pytest.raises(PermanentError, match=r"1 of 2 models failed: two: refused(?s:.*)posture"):
@@ -183,7 +185,7 @@ def test_a_model_that_fails_is_named_with_what_was_missed(story: Story, run: Run
 
 
 def test_a_refused_plan_costs_nothing(story: Story, run: Run) -> None:
-    """should begin nothing billable for an image that must not be built"""
+    """should begin nothing billable if the image must not be built"""
     story.will("plan_image", FIRST)
     with pytest.raises(PermanentError) as caught:
         run()
@@ -203,10 +205,10 @@ def test_a_refused_plan_costs_nothing(story: Story, run: Run) -> None:
         ("roll_out", [*PROOF, "save_apply_fingerprint"]),
     ],
 )
-def test_what_fails_keeps_what_needs_it_from_beginning(
+def test_no_stage_begins_if_one_that_it_needs_failed(
     story: Story, run: Run, stage: str, kept_from: list[str]
 ) -> None:
-    """should raise that stage's own error, not one of a stage that never ran"""
+    """should raise the error of the failed stage, not one of a stage that never ran"""
     story.will(stage, FIRST)
     with pytest.raises(PermanentError) as caught:
         run()
@@ -215,9 +217,7 @@ def test_what_fails_keeps_what_needs_it_from_beginning(
 
 
 @pytest.mark.parametrize("stage", HELD_STAGES)
-def test_nothing_is_under_way_when_a_failed_lab_is_destroyed(
-    story: Story, run: Run, stage: str
-) -> None:
+def test_no_stage_runs_when_a_failed_lab_is_destroyed(story: Story, run: Run, stage: str) -> None:
     """should wait for every stage that has begun, then destroy, while it holds the lab"""
     story.will(stage, FIRST)
     with pytest.raises(PermanentError):
@@ -225,16 +225,16 @@ def test_nothing_is_under_way_when_a_failed_lab_is_destroyed(
     assert was_cleaned_up(story)
     last = story.all_of("destroy_lab")[-1]
     begun = {call for call in story.calls if call.name in HELD_STAGES}
-    # The plan changes nothing: it may go on while the end could not be registered.
+    # The plan changes nothing: it may go on although the end could not be registered.
     ignored = {"plan_image"} if stage == "schedule_end" else set()
     assert {call.name for call in begun - last.after} == ignored
 
 
 @pytest.mark.parametrize("stage", ["schedule_end", "audit_image", "roll_out", "verify_lab"])
 def test_the_first_error_is_raised(story: Story, run: Run, stage: str) -> None:
-    """should log the errors of clean-up and report, and raise neither"""
+    """should log the errors of clean-up and report, and raise neither of them"""
     story.will(stage, FIRST)
-    # A rebuild destroys the lab at first as well, and that goes well.
+    # A rebuild also destroys the lab at the start, and that succeeds.
     before = [None] if run.destroys_first else []
     story.will("destroy_lab", *before, PermanentError("still in use"))
     story.will("publish_report", OSError("no space"))
@@ -256,10 +256,10 @@ def test_the_first_error_is_raised(story: Story, run: Run, stage: str) -> None:
         ("verify_lab", "verify"),
     ],
 )
-def test_an_unforeseen_error_is_raised_as_it_is(
+def test_an_unexpected_error_is_raised_unchanged(
     story: Story, run: Run, stage: str, called: str
 ) -> None:
-    """should be reported, and not be hidden by the stages that never ran because of it"""
+    """should report it, and not hide it behind stages that never ran because of it"""
     error = RuntimeError("nobody thought of this")
     story.will(stage, error)
     with pytest.raises(RuntimeError) as caught:
@@ -268,8 +268,8 @@ def test_an_unforeseen_error_is_raised_as_it_is(
     assert story.report.error == f"at {called}: nobody thought of this"
 
 
-def test_a_foreseen_error_comes_before_an_unforeseen_one(story: Story, run: Run) -> None:
-    """should raise the one that says what to do, whichever stage came first"""
+def test_an_expected_error_comes_before_an_unexpected_one(story: Story, run: Run) -> None:
+    """should raise the error that says what to do, whichever stage failed first"""
     story.will("scan_image", RuntimeError("nobody thought of this"))
     story.will("provision_lab", FIRST)
     with pytest.raises(PermanentError) as caught:
@@ -282,9 +282,7 @@ def test_a_foreseen_error_comes_before_an_unforeseen_one(story: Story, run: Run)
 
 
 @pytest.mark.parametrize("stage", ["provision_foundation", "build_image", "provision_lab"])
-def test_work_that_is_interrupted_is_followed_by_nothing(
-    story: Story, run: Run, stage: str
-) -> None:
+def test_nothing_follows_interrupted_work(story: Story, run: Run, stage: str) -> None:
     """should neither go on nor destroy: another run may work on the lab now"""
 
     def interrupted(**_: object) -> None:
@@ -301,7 +299,7 @@ def test_work_that_is_interrupted_is_followed_by_nothing(
 
 
 @pytest.mark.parametrize("outcome", [LIVE, FIRST], ids=["went well", "failed"])
-def test_a_lease_that_is_lost_where_no_child_runs_ends_the_run_too(
+def test_a_lease_that_is_lost_while_no_child_runs_ends_the_run_too(
     story: Story, run: Run, outcome: object
 ) -> None:
     """should begin no other stage, and destroy nothing"""
@@ -319,7 +317,7 @@ def test_a_lease_that_is_lost_where_no_child_runs_ends_the_run_too(
 
 
 def test_a_lease_that_is_lost_at_the_end_fails_the_run(story: Story, run: Run) -> None:
-    """should not call a lab up that another run may work on, nor touch it"""
+    """should not call a lab up, nor change it, if another run may work on it"""
     story.will("save_apply_fingerprint", lambda **_: story.lose_lease())
     with pytest.raises(LeaseLostError):
         run()
@@ -328,10 +326,10 @@ def test_a_lease_that_is_lost_at_the_end_fails_the_run(story: Story, run: Run) -
 
 
 @pytest.mark.parametrize("ending", [KeyboardInterrupt(), TerminationSignal(15)])
-def test_a_cancelled_run_reports_and_touches_nothing_more(
+def test_a_cancelled_run_reports_and_changes_nothing_more(
     story: Story, run: Run, ending: BaseException
 ) -> None:
-    """should raise what ended it"""
+    """should raise the exception that ended it"""
     story.will("roll_out", ending)
     with pytest.raises(type(ending)):
         run()
@@ -342,7 +340,7 @@ def test_a_cancelled_run_reports_and_touches_nothing_more(
 
 
 def test_the_report_of_a_lab_that_is_up(story: Story, run: Run) -> None:
-    """should say where it is, what runs there, what answered, and what it costs"""
+    """should say where the lab is, what runs there, which models answered, and the cost"""
     run()
     report = story.report
     assert report.passed
@@ -360,7 +358,7 @@ def test_the_report_of_a_lab_that_is_up(story: Story, run: Run) -> None:
 
 
 def test_the_report_has_every_stage(story: Story, run: Run) -> None:
-    """should name each stage of the plan once, and none besides but those of a down"""
+    """should name each stage of the plan once, and no other stage but those of a down"""
     run()
     found = [stage.name for stage in story.report.stages]
     assert len(found) == len(set(found))
@@ -418,7 +416,7 @@ def test_a_report_is_published_of_a_cancelled_run(
         ("verify_lab", {"image", "endpoint", "models"}),
     ],
 )
-def test_the_report_of_a_failed_run_has_what_was_reached(
+def test_the_report_of_a_failed_run_has_its_results_so_far(
     story: Story, run: Run, stage: str, reached: set[str]
 ) -> None:
     """should keep the image after the push, the endpoint after the rollout, and the answers"""
@@ -430,7 +428,7 @@ def test_the_report_of_a_failed_run_has_what_was_reached(
     assert story.report.cost is not None
 
 
-def test_answers_are_reported_of_a_lab_that_fails_its_proof(story: Story, run: Run) -> None:
+def test_answers_of_a_lab_that_fails_its_proof_are_reported(story: Story, run: Run) -> None:
     """should have every verdict and the posture"""
     story.will("validate_model", answer, refusal)
     story.will("verify_lab", MISSED)
@@ -440,10 +438,8 @@ def test_answers_are_reported_of_a_lab_that_fails_its_proof(story: Story, run: R
     assert story.report.posture == MISSED
 
 
-def test_a_report_that_cannot_be_published_fails_a_run_that_went_well(
-    story: Story, run: Run
-) -> None:
-    """should not pass in silence"""
+def test_a_report_that_cannot_be_published_fails_a_good_run(story: Story, run: Run) -> None:
+    """should not hide that the report is missing"""
     story.will("publish_report", OSError("no space"))
     with pytest.raises(OSError, match="no space"):
         run()

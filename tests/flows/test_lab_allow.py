@@ -1,4 +1,4 @@
-"""``lab-allow``: a change of nothing is refused before anything is opened."""
+"""``lab-allow``: a request that changes nothing is refused before the firewall changes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def test_the_story_of_an_allow(story: Story) -> None:
 
 
 @pytest.mark.parametrize("given", [{"add": [HOST]}, {"remove": [HOST]}])
-def test_one_of_the_two_is_enough(story: Story, given: dict[str, list[str]]) -> None:
-    """should leave the other empty"""
+def test_hosts_to_add_or_to_remove_are_enough(story: Story, given: dict[str, list[str]]) -> None:
+    """should leave the other list empty"""
     lab_allow.fn("demo", **given)
     change = story.only("change_allowed")
     assert {"add": change["add"], "remove": change["remove"]} == {"add": [], "remove": [], **given}
@@ -31,15 +31,17 @@ def test_one_of_the_two_is_enough(story: Story, given: dict[str, list[str]]) -> 
 @pytest.mark.parametrize(
     "given", [{}, {"add": [], "remove": []}, {"add": [HOST], "remove": [HOST]}]
 )
-def test_what_changes_nothing_is_refused_first(story: Story, given: dict[str, list[str]]) -> None:
-    """should not even look where the run works"""
+def test_a_request_that_changes_nothing_is_refused_first(
+    story: Story, given: dict[str, list[str]]
+) -> None:
+    """should not even open the site"""
     with pytest.raises(InvalidInputError):
         lab_allow.fn("demo", **given)
     assert story.calls == []
 
 
-def test_other_runs_are_waited_for(story: Story) -> None:
-    """should change the firewall after them"""
+def test_it_waits_for_other_runs(story: Story) -> None:
+    """should change the firewall after they have ended"""
     story.hold("demo", "lab-allow")
     lab_allow.fn("demo", add=[HOST])
     story.assert_order("wait_for_holder", "hold_lease", "change_allowed")

@@ -1,4 +1,4 @@
-"""``lab-extend``: one end, for a lab that is held."""
+"""``lab-extend``: sets one new end, for a lab that is held."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_story_of_an_extension(story: Story) -> None:
 def test_the_end_counts_from_when_the_lab_is_held(
     story: Story, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """should give the whole time to a run that had to wait"""
+    """should give the whole time to a caller that had to wait"""
     clock = [now()]
     monkeypatch.setattr(flow, "now", lambda: clock[-1])
     story.hold("demo", "lab-up")

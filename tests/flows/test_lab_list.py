@@ -8,7 +8,7 @@ from tests.flows.recorder import Story
 
 
 def test_the_story_of_a_list(story: Story) -> None:
-    """should publish what was seen as of one moment, and hold nothing"""
+    """should publish what was found at one moment, and hold nothing"""
     seen = [LabSeen(lab="demo", state=LabState.UP, why="why")]
     story.will("survey", seen)
     lab_list.fn()

@@ -27,7 +27,7 @@ def reap(story: Story, *found: LabSeen, dry_run: bool = False) -> list[str]:
 
 
 def test_the_story_of_a_reaper(story: Story) -> None:
-    """should look, say what it does, and take each lab down while it holds it"""
+    """should look, log its plan, and take each lab down while it holds the lab"""
     assert reap(story, seen("one"), seen("two", LabState.ORPHANED)) == ["one", "two"]
     taken = ["hold_lease", "destroy_lab", "check_nothing_left", "release_lease"]
     assert story.names == ["find_site", "survey", "name_run", *taken, *taken]
@@ -44,7 +44,7 @@ def test_only_labs_past_their_end_and_orphans_are_reaped(story: Story) -> None:
 
 
 def test_a_dry_run_destroys_nothing(story: Story) -> None:
-    """should say what would be reaped, and hold nothing"""
+    """should report what would be reaped, and hold nothing"""
     assert reap(story, seen("one"), dry_run=True) == []
     assert story.names == ["find_site", "survey", "name_run"]
     named = story.only("name_run")
@@ -52,13 +52,13 @@ def test_a_dry_run_destroys_nothing(story: Story) -> None:
 
 
 def test_nothing_to_reap_is_success(story: Story) -> None:
-    """should still say so"""
+    """should still report it"""
     assert reap(story) == []
     assert story.names == ["find_site", "survey", "name_run"]
 
 
 def test_a_lab_that_fails_does_not_stop_the_others(story: Story) -> None:
-    """should take the others down, and name in the end each that failed"""
+    """should take the others down, and name each failed lab at the end"""
     story.will("destroy_lab", PermanentError("access denied"), None, PermanentError("no answer"))
     with pytest.raises(PermanentError, match="not reaped: one: access denied; three: no answer"):
         reap(story, seen("one"), seen("two"), seen("three"))
@@ -68,7 +68,7 @@ def test_a_lab_that_fails_does_not_stop_the_others(story: Story) -> None:
 
 
 def test_a_lab_that_is_held_is_left(story: Story) -> None:
-    """should not wait for it, take the others, and count it as no failure"""
+    """should not wait for it, reap the others, and count no failure"""
     story.hold("one", "lab-extend")
     assert reap(story, seen("one"), seen("two")) == ["two"]
     assert not story.happened("wait_for_holder")
@@ -76,7 +76,7 @@ def test_a_lab_that_is_held_is_left(story: Story) -> None:
 
 
 def test_a_lab_that_was_extended_meanwhile_is_left(story: Story) -> None:
-    """should look at the record again once it holds the lab"""
+    """should read the record again after it holds the lab"""
     story.bucket.keep(record_of("one"))
     story.bucket.keep(record_of("two", expires_at=now() - timedelta(minutes=1)))
     assert reap(story, seen("one"), seen("two")) == ["two"]

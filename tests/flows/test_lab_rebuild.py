@@ -54,8 +54,8 @@ def test_the_story_of_a_rebuild(story: Story) -> None:
     assert story.only("hold_lease")["doing"] == "lab-rebuild"
 
 
-def test_what_cannot_come_up_is_not_taken_down(story: Story) -> None:
-    """should find in preflight what can be known, while the lab serves"""
+def test_a_lab_that_cannot_come_up_is_not_taken_down(story: Story) -> None:
+    """should find every known fault in preflight, while the lab still serves"""
     story.bucket.keep(record_of("demo"))
     story.will("preflight", ERROR)
     with pytest.raises(PermanentError) as caught:
@@ -64,7 +64,7 @@ def test_what_cannot_come_up_is_not_taken_down(story: Story) -> None:
     assert story.names == ["find_site", "preflight", "publish_report"]
 
 
-def test_a_crash_from_here_on_is_the_failure_of_the_last_up(story: Story) -> None:
+def test_a_crash_after_the_mark_counts_as_a_failed_up(story: Story) -> None:
     """should mark the record before it destroys anything, so that another run can clean up"""
     found: list[LabRecord] = []
     story.bucket.keep(record_of("demo", on_failure=OnFailure.KEEP, up_run="the up"))
@@ -75,7 +75,7 @@ def test_a_crash_from_here_on_is_the_failure_of_the_last_up(story: Story) -> Non
     assert marked.up_run != "the up"
 
 
-def test_a_lab_that_nobody_remembers_is_rebuilt_too(story: Story) -> None:
+def test_a_lab_without_a_record_is_rebuilt_too(story: Story) -> None:
     """should have nothing to mark, and go on"""
     rebuild()
     assert not story.happened("write_json")
@@ -84,7 +84,7 @@ def test_a_lab_that_nobody_remembers_is_rebuilt_too(story: Story) -> None:
 
 @pytest.mark.parametrize("on_failure", ["keep", "destroy"])
 def test_a_failed_rebuild_is_always_destroyed(story: Story, on_failure: str) -> None:
-    """should leave no half lab, whatever was wished for a failed up"""
+    """should leave no half lab, even if a failed up is to be kept"""
     story.will("roll_out", ERROR)
     with pytest.raises(PermanentError) as caught:
         rebuild(on_failure=on_failure)
@@ -101,7 +101,7 @@ def test_a_failed_rebuild_is_always_destroyed(story: Story, on_failure: str) -> 
 
 
 @pytest.mark.parametrize("stage", ["destroy_lab", "check_nothing_left"])
-def test_what_cannot_be_taken_down_does_not_come_up(story: Story, stage: str) -> None:
+def test_a_lab_that_cannot_be_taken_down_does_not_come_up(story: Story, stage: str) -> None:
     """should try once more to destroy it, and report the first error"""
     story.will(stage, ERROR)
     with pytest.raises(PermanentError) as caught:
@@ -113,7 +113,7 @@ def test_what_cannot_be_taken_down_does_not_come_up(story: Story, stage: str) ->
 
 
 def test_the_end_counts_from_the_beginning(story: Story) -> None:
-    """should bring up what preflight found, until the end that the report names"""
+    """should bring up what preflight chose, until the end in the report"""
     rebuild(ttl="45m")
     end = story.only("schedule_end")
     assert end["checked"] == CHECKED
@@ -121,15 +121,15 @@ def test_the_end_counts_from_the_beginning(story: Story) -> None:
 
 
 def test_another_rebuild_of_the_lab_is_refused(story: Story) -> None:
-    """should neither touch the lab nor report of it"""
+    """should neither change the lab nor publish a report"""
     story.hold("demo", "lab-rebuild")
     with pytest.raises(LabHeldError):
         rebuild()
     assert story.names == ["find_site", "preflight"]
 
 
-def test_an_up_is_waited_for(story: Story) -> None:
-    """should rebuild what it brought up"""
+def test_it_waits_for_an_up(story: Story) -> None:
+    """should rebuild the lab that the up has made"""
     story.hold("demo", "lab-up")
     rebuild()
     story.assert_order("wait_for_holder", "hold_lease", "destroy_lab")

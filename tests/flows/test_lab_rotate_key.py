@@ -1,4 +1,4 @@
-"""``lab-rotate-key``: made, rolled out, checked; and what is left where that does not go well."""
+"""``lab-rotate-key``: makes a key, rolls it out and checks it; and how it fails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ERROR = PermanentError("the task stopped", "Look at its log.")
 
 
 def test_the_story_of_a_new_key(story: Story) -> None:
-    """should make it, roll it out, and try it where the rollout says, in one hold"""
+    """should make it, roll it out, and try it at the new address, in one hold"""
     lab_rotate_key.fn("demo")
     assert story.names == [
         "find_site",
@@ -25,13 +25,13 @@ def test_the_story_of_a_new_key(story: Story) -> None:
     ]
     story.assert_order("hold_lease", "make_new_key", "roll_out", "check_keys", "release_lease")
     rollout = story.only("roll_out")
-    # The image stays what it is, and is not looked at.
+    # The image stays the same, and is not checked.
     assert (rollout["made"], rollout["image"]) == (PROVISIONED, None)
     assert story.only("check_keys")["endpoint"] == LIVE.endpoint
 
 
-def test_a_key_that_was_not_made_is_not_spoken_of(story: Story) -> None:
-    """should raise why not, as it is, and roll nothing out"""
+def test_without_a_new_key_the_error_is_unchanged(story: Story) -> None:
+    """should raise the error of the failed stage unchanged, and roll nothing out"""
     story.will("make_new_key", ERROR)
     with pytest.raises(PermanentError) as caught:
         lab_rotate_key.fn("demo")
@@ -40,8 +40,8 @@ def test_a_key_that_was_not_made_is_not_spoken_of(story: Story) -> None:
 
 
 @pytest.mark.parametrize("stage", ["roll_out", "check_keys"])
-def test_an_error_after_the_key_was_made_says_how_the_lab_is_left(story: Story, stage: str) -> None:
-    """should say which key opens what, and what to do, besides what went wrong"""
+def test_an_error_after_the_key_was_made_explains_the_state(story: Story, stage: str) -> None:
+    """should say what failed, which key opens the gateway, and what to do"""
     story.will(stage, ERROR)
     with pytest.raises(PermanentError) as caught:
         lab_rotate_key.fn("demo")
@@ -61,8 +61,8 @@ def test_another_rotation_is_refused(story: Story) -> None:
     assert story.names == ["find_site"]
 
 
-def test_another_kind_of_run_is_waited_for(story: Story) -> None:
-    """should make the key once it has ended"""
+def test_it_waits_for_another_kind_of_run(story: Story) -> None:
+    """should make the key after that run has ended"""
     story.hold("demo", "lab-up")
     lab_rotate_key.fn("demo")
     story.assert_order("wait_for_holder", "hold_lease", "make_new_key")

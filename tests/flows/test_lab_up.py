@@ -62,8 +62,8 @@ def test_the_story_of_an_up(story: Story) -> None:
     ]
 
 
-def test_each_stage_gets_what_those_before_it_made(story: Story) -> None:
-    """should roll out what was pushed, and ask every model where the rollout said"""
+def test_each_stage_gets_the_results_of_earlier_stages(story: Story) -> None:
+    """should roll out the pushed image, and ask every model at the rollout's address"""
     before = now()
     up(ttl="45m", on_failure="destroy")
     wanted = LabSpec(lab="demo", ttl="45m", on_failure="destroy")
@@ -93,7 +93,7 @@ def test_each_stage_gets_what_those_before_it_made(story: Story) -> None:
     assert (saved["made"], saved["inventory"]) == (PROVISIONED, INVENTORY)
 
 
-def test_a_value_that_no_lab_can_have_is_refused_first(story: Story) -> None:
+def test_an_invalid_value_is_refused_first(story: Story) -> None:
     """should call nothing and report nothing"""
     with pytest.raises(InvalidInputError, match="ttl '99h' is out of bounds"):
         up(ttl="99h")
@@ -101,7 +101,7 @@ def test_a_value_that_no_lab_can_have_is_refused_first(story: Story) -> None:
 
 
 def test_another_up_of_the_lab_is_refused(story: Story) -> None:
-    """should touch nothing, and leave the report to the run that holds the lab"""
+    """should change nothing, and leave the report to the run that holds the lab"""
     story.hold("demo", "lab-up")
     with pytest.raises(LabHeldError):
         up()
@@ -109,8 +109,8 @@ def test_another_up_of_the_lab_is_refused(story: Story) -> None:
 
 
 @pytest.mark.parametrize("doing", ["lab-down", "lab-rebuild", "lab-extend", "lab-reap"])
-def test_another_kind_of_run_is_waited_for(story: Story, doing: str) -> None:
-    """should go on when that run has ended"""
+def test_it_waits_for_another_kind_of_run(story: Story, doing: str) -> None:
+    """should go on after that run has ended"""
     story.hold("demo", doing)
     up()
     assert story.only("wait_for_holder")["seconds"] == PATIENCE
@@ -126,7 +126,7 @@ def test_a_failed_up_is_kept_by_default(story: Story) -> None:
     assert not story.happened("destroy_lab", "check_nothing_left")
 
 
-def test_a_failed_up_is_destroyed_if_so_wished(story: Story) -> None:
+def test_a_failed_up_is_destroyed_if_requested(story: Story) -> None:
     """should destroy, and look for what is left, while it still holds the lab"""
     story.will("roll_out", ERROR)
     with pytest.raises(PermanentError) as caught:
@@ -138,14 +138,14 @@ def test_a_failed_up_is_destroyed_if_so_wished(story: Story) -> None:
 
 @pytest.mark.parametrize("stage", ["find_site", "preflight"])
 def test_an_up_that_never_held_the_lab_destroys_nothing(story: Story, stage: str) -> None:
-    """should leave alone a lab of this name that may be there"""
+    """should leave an existing lab of this name alone"""
     story.will(stage, ERROR)
     with pytest.raises(PermanentError):
         up(on_failure="destroy")
     assert not story.happened("hold_lease", "schedule_end", "destroy_lab")
 
 
-def test_an_end_that_is_refused_is_followed_by_nothing_billable(story: Story) -> None:
+def test_nothing_billable_follows_a_refused_end(story: Story) -> None:
     """should begin neither the foundation nor anything of the lab or its image"""
     story.will("schedule_end", InvalidInputError("the lab would live too long"))
     with pytest.raises(InvalidInputError):

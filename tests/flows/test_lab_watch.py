@@ -1,4 +1,4 @@
-"""``lab-watch``: all labs are looked at, then firewalls follow the deployer."""
+"""``lab-watch``: looks at all labs, then lets firewalls follow the deployer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def seen(lab: str, **changes: object) -> LabSeen:
 
 
 def live(seen: LabSeen, **_: object) -> LiveLab:
-    """What a look finds of a lab whose deployer has moved."""
+    """What a look finds of a lab whose deployer has a new address."""
     record = seen.record or record_of(seen.lab)
     return LiveLab(
         lab=seen.lab,
@@ -44,7 +44,7 @@ def live(seen: LabSeen, **_: object) -> LiveLab:
 
 @pytest.fixture
 def moved(story: Story, monkeypatch: pytest.MonkeyPatch) -> Story:
-    """Three labs whose deployer has moved, and is to be followed."""
+    """Three labs whose deployer has a new address, which their firewalls are to follow."""
     monkeypatch.setenv("LAB_FOLLOW_ADDRESS", "true")
     story.will("survey", [seen(lab) for lab in LABS])
     story.will("watch_lab", live)
@@ -56,7 +56,7 @@ def followed(story: Story) -> list[str]:
 
 
 def test_the_story_of_a_watch(moved: Story) -> None:
-    """should look at every lab, then move each firewall while the lab is held"""
+    """should look at every lab, then change each firewall while the lab is held"""
     lab_watch.fn()
     move = ["hold_lease", "follow_deployer", "release_lease"]
     assert moved.names == ["find_site", "survey", *["watch_lab"] * 3, *move * 3]
@@ -66,22 +66,24 @@ def test_the_story_of_a_watch(moved: Story) -> None:
     assert {one["doing"] for one in moved.all_of("hold_lease")} == {"lab-watch"}
 
 
-def test_no_firewall_moves_before_all_labs_were_looked_at(moved: Story) -> None:
-    """should give every notice in time, however long a firewall takes"""
+def test_no_firewall_changes_before_all_labs_were_checked(moved: Story) -> None:
+    """should give every notice in time, even if a firewall takes long"""
     lab_watch.fn()
     moved.assert_order("survey", "watch_lab", "hold_lease")
     moved.assert_order("watch_lab", "follow_deployer")
 
 
-def test_labs_are_looked_at_at_the_same_time(moved: Story) -> None:
-    """should let no lab wait for another's answer"""
+def test_labs_are_checked_in_parallel(moved: Story) -> None:
+    """should make no lab wait for another's answer"""
     lab_watch.fn()
     looks = moved.all_of("watch_lab")
     assert not any(one.after & set(looks) for one in looks)
     assert {one["at"] for one in looks} == {moved.only("survey")["at"]}
 
 
-def test_no_firewall_moves_unless_wished_for(moved: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_firewall_changes_unless_requested(
+    moved: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """should only look"""
     monkeypatch.delenv("LAB_FOLLOW_ADDRESS")
     lab_watch.fn()
@@ -89,14 +91,14 @@ def test_no_firewall_moves_unless_wished_for(moved: Story, monkeypatch: pytest.M
 
 
 def test_one_lab_may_be_watched(moved: Story) -> None:
-    """should look at that lab, and move its firewall alone"""
+    """should look at that lab, and change its firewall only"""
     lab_watch.fn(lab="two")
     assert moved.only("watch_lab")["seen"].lab == "two"
     assert followed(moved) == ["two"]
 
 
-def test_a_lab_that_is_not_there_cannot_be_watched(moved: Story) -> None:
-    """should name those that are"""
+def test_a_lab_that_does_not_exist_cannot_be_watched(moved: Story) -> None:
+    """should name the labs that exist"""
     with pytest.raises(InvalidInputError, match="labs: one, two, three"):
         lab_watch.fn(lab="four")
     assert moved.names == ["find_site", "survey"]
@@ -109,7 +111,7 @@ def test_no_labs_are_success(story: Story) -> None:
 
 
 def test_labs_that_are_held_or_past_their_end_are_left(moved: Story) -> None:
-    """should look at them, and touch neither their firewall nor their lease"""
+    """should look at them, and change neither their firewall nor their lease"""
     labs = [seen("one", held_by="lab-up"), seen("two", state=LabState.EXPIRED), seen("three")]
     moved.will("survey", labs)
     lab_watch.fn()
@@ -117,24 +119,24 @@ def test_labs_that_are_held_or_past_their_end_are_left(moved: Story) -> None:
     assert moved.only("hold_lease")["lab"] == "three"
 
 
-def test_a_lab_that_is_held_by_now_is_left(moved: Story) -> None:
-    """should not wait for it, and follow with the others"""
+def test_a_lab_that_another_run_holds_meanwhile_is_left(moved: Story) -> None:
+    """should not wait for it, and change the other firewalls"""
     moved.hold("one", "lab-down")
     lab_watch.fn()
     assert followed(moved) == ["two", "three"]
     assert not moved.happened("wait_for_holder")
 
 
-def test_a_firewall_that_cannot_move_does_not_stop_the_others(moved: Story) -> None:
-    """should move the others, and name it in the end"""
+def test_a_firewall_that_fails_does_not_stop_the_others(moved: Story) -> None:
+    """should change the others, and name the failed one at the end"""
     moved.will("follow_deployer", PermanentError("access denied"), True)
     with pytest.raises(PermanentError, match="not followed: one: access denied\n"):
         lab_watch.fn()
     assert followed(moved) == [*LABS]
 
 
-def test_a_look_that_fails_does_not_stop_the_others(moved: Story) -> None:
-    """should look at the others all the same, and fail"""
+def test_a_lab_whose_check_fails_does_not_stop_the_others(moved: Story) -> None:
+    """should look at the others, and fail at the end"""
     moved.will("watch_lab", PermanentError("access denied"), live)
     with pytest.raises(PermanentError, match="access denied"):
         lab_watch.fn()
