@@ -85,10 +85,10 @@ def call(argv: list[str], lab: dict[str, str]) -> subprocess.CompletedProcess[st
     )
 
 
-def test_it_lists_the_models_and_asks_whole_and_streamed(
+def test_it_lists_the_models_and_gets_whole_and_streamed_answers(
     command: Command, lab: dict[str, str]
 ) -> None:
-    """should print the lab's models and two answers of the one that is named"""
+    """should print the lab's models and two answers of the named model"""
     done = call(command(ALIASES[-1]), lab)
     assert done.returncode == 0, done.stderr
     models, whole, streamed = done.stdout.splitlines()
@@ -101,7 +101,7 @@ def test_it_lists_the_models_and_asks_whole_and_streamed(
 def test_it_trusts_the_labs_authority_and_name_alone(
     command: Command, lab: dict[str, str], tmp_path: Path, wrong: str
 ) -> None:
-    """should fail before it sends the key to somebody else, and show it nowhere"""
+    """should fail before it sends the key to another server, and show the key nowhere"""
     if wrong == "authority":
         at = now()
         other = make_certificate(lab["LAB_TLS_NAME"], at, at + timedelta(hours=1))
@@ -113,13 +113,13 @@ def test_it_trusts_the_labs_authority_and_name_alone(
     assert done.returncode != 0
     assert done.stdout == ""
     assert "certificate" in done.stderr.lower()
-    # Compared outside the assertion, which would show it.
+    # Compared outside the assertion, because the assertion would show it.
     shown = lab["OPENAI_API_KEY"] in done.stderr
     assert not shown
 
 
 def test_without_a_lab_it_says_what_to_do(command: Command) -> None:
-    """should name the command that brings the environment"""
+    """should name the command that sets the environment"""
     done = call(command(ALIASES[0]), {})
     assert done.returncode == 1
     assert done.stderr.strip() == 'No lab in the environment. What to do: eval "$(make -s env)"'

@@ -1,6 +1,6 @@
-"""The real gateway in its container, within the bounds of its task: what it lets in, and what not.
+"""The real gateway in its container, with its task's limits: which requests it accepts and refuses.
 
-Its models are a stand-in's. Needs a Docker engine, and no cloud.
+A stand-in serves its models. Needs a Docker engine, and no cloud.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ print(json.dumps({
     "names": [(stand_in.__module__, stand_in.__name__) for stand_in in deferred.STAND_INS],
 }))
 """
-#: What LiteLLM answers by itself, were there no gate, to the key, to another and to none.
+#: What LiteLLM answers without the gate: to the key, to another key and to no key.
 WITHOUT_THE_GATE = """
 import asyncio, json, os, tempfile
 tempfile.tempdir = "/tmp"
@@ -58,9 +58,9 @@ async def ask():
             for key in (os.environ["LITELLM_MASTER_KEY"], "sk-another", ""):
                 headers = {"Authorization": f"Bearer {key}"} if key else {}
                 yield (await client.get("/v1/models", headers=headers)).status_code
-async def told():
+async def collect():
     return [status async for status in ask()]
-print(json.dumps(asyncio.run(told())))
+print(json.dumps(asyncio.run(collect())))
 """
 
 
@@ -104,7 +104,7 @@ class Sources:
                 case ast.ImportFrom(names=names) if name in {n.asname or n.name for n in names}:
                     (real,) = (n.name for n in names if name in {n.asname, n.name})
                     parts = module.split(".")
-                    # A package is a level deeper than the module that it is.
+                    # A package is one level deeper than a module.
                     inside = f"{module.replace('.', '/')}/__init__.py" in self._files
                     up = parts[: len(parts) - node.level + inside] if node.level else []
                     found = self.kind(".".join([*up, *filter(None, [node.module])]), real)
@@ -135,7 +135,7 @@ def client(running: Gateway) -> Iterator[OpenAI]:
 
 
 def test_models_answer_through_it(client: OpenAI) -> None:
-    """should list the catalogue's and answer for each, whole and streamed"""
+    """should list the catalogue's models and answer for each, whole and streamed"""
     assert sorted(model.id for model in client.models.list()) == sorted(ALIASES)
     for alias in ALIASES:
         asked = {"model": alias, "messages": [{"role": "user", "content": "Hello"}]}
@@ -149,10 +149,10 @@ def test_models_answer_through_it(client: OpenAI) -> None:
             assert usage.completion_tokens == USAGE["outputTokens"]
 
 
-def test_no_route_of_litellm_s_tells_anything_without_the_key(
+def test_no_route_of_litellm_reveals_anything_without_the_key(
     running: Gateway, inputs: Inputs
 ) -> None:
-    """should answer 401 to every one of its hundreds, and alike"""
+    """should answer 401 to each of its hundreds of routes, always the same"""
     (wheel,) = (path for path in inputs.wheels if path.name.startswith("litellm-"))
     with zipfile.ZipFile(wheel) as archive:
         sources = [
@@ -166,20 +166,20 @@ def test_no_route_of_litellm_s_tells_anything_without_the_key(
     with httpx.Client(base_url=running.url, **running.options) as nobody:
         for path, method in [*routes, ("/", "GET"), ("/ui/", "GET"), ("/nothing", "GET")]:
             answer = nobody.request(method, path)
-            told = "" if method == "HEAD" else answer.text
-            answers.add((answer.status_code, told, answer.headers["www-authenticate"]))
+            body = "" if method == "HEAD" else answer.text
+            answers.add((answer.status_code, body, answer.headers["www-authenticate"]))
     assert {status for status, _, _ in answers} == {401}
-    assert len({told for _, told, _ in answers if told}) == 1
+    assert len({body for _, body, _ in answers if body}) == 1
 
 
 def test_litellm_itself_refuses_other_keys(container: Container) -> None:
-    """should not depend on the gate alone"""
+    """should not depend on the gate only"""
     done = container.exec_run(["python3", "-c", WITHOUT_THE_GATE])
     assert json.loads(done.output.splitlines()[-1]) == [200, 401, 401]
 
 
-def test_the_other_ways_to_ask_work_too(client: OpenAI) -> None:
-    """should answer completions and responses, whole and streamed, and tell of one model"""
+def test_completions_and_responses_work_too(client: OpenAI) -> None:
+    """should answer completions and responses, whole and streamed, and describe one model"""
     for alias in ALIASES:
         assert client.completions.create(model=alias, prompt="Hello").choices[0].text
         assert client.responses.create(model=alias, input="Hello").output_text
@@ -188,35 +188,35 @@ def test_the_other_ways_to_ask_work_too(client: OpenAI) -> None:
         assert client.models.retrieve(alias).id == alias
 
 
-def test_what_is_deferred_changes_nothing(container: Container, inputs: Inputs) -> None:
-    """should stand for functions, classes and types only, and for modules that there are
+def test_deferred_imports_change_nothing(container: Container, inputs: Inputs) -> None:
+    """should be only functions, classes and types, of modules that exist
 
-    A constant, or an exception that somebody catches, would be another one without a word. Fails
-    when LiteLLM moves or adds something: see docs/decisions/0024.
+    A constant, or an exception that is caught somewhere, would silently differ from the real one.
+    Fails when LiteLLM moves or adds something: see docs/decisions/0024.
     """
     done = container.exec_run(["python3", "-c", LEFT_OUT])
-    told = json.loads(done.output.splitlines()[-1])
+    facts = json.loads(done.output.splitlines()[-1])
     sources = Sources(inputs.wheels)
-    assert [module for module in told["deferred"] if not sources.have(module)] == []
-    # What `serve.py` puts nothing in the place of.
+    assert [module for module in facts["deferred"] if not sources.have(module)] == []
+    # `serve.py` replaces nothing of this.
     logging = "litellm.litellm_core_utils.litellm_logging"
     assert sources.kind(logging, "async_success_handler") == "function"
-    assert len(told["names"]) > 20
-    kinds = {f"{module}.{name}": sources.kind(module, name) for module, name in told["names"]}
+    assert len(facts["names"]) > 20
+    kinds = {f"{module}.{name}": sources.kind(module, name) for module, name in facts["names"]}
     assert {n: k for n, k in kinds.items() if k not in {"function", "class", "type"}} == {}
-    # What had to be imported for real nevertheless: if this grows, the start does.
-    assert len(told["loaded"]) <= 3, told["loaded"]
+    # What is still imported for real: if this grows, the start takes longer.
+    assert len(facts["loaded"]) <= 3, facts["loaded"]
 
 
 @pytest.mark.parametrize("path", ["/", "/ui/", "/docs", "/openapi.json", "/health", "/key/list"])
-def test_litellm_s_own_pages_are_not_there(running: Gateway, path: str) -> None:
-    """should be 404 with the key, too"""
+def test_litellm_s_own_pages_are_not_served(running: Gateway, path: str) -> None:
+    """should answer 404, also with the key"""
     with running.client() as known:
         assert known.get(path).status_code == 404
 
 
-def test_a_model_that_is_not_the_lab_s_is_refused(client: OpenAI) -> None:
-    """should be told in OpenAI's form, for a Bedrock model by its own name, too"""
+def test_a_model_outside_the_lab_is_refused(client: OpenAI) -> None:
+    """should refuse in OpenAI's form, also for a Bedrock model by its own name"""
     for model in ("gpt-9", "bedrock/converse/amazon.nova-pro-v1:0"):
         with pytest.raises(BadRequestError) as caught:
             client.chat.completions.create(model=model, messages=[])
@@ -227,8 +227,8 @@ def test_a_model_that_is_not_the_lab_s_is_refused(client: OpenAI) -> None:
         client.models.retrieve("gpt-9")
 
 
-def test_one_callers_error_takes_a_model_from_nobody(client: OpenAI) -> None:
-    """should ask the model again at once, after an answer for which LiteLLM would leave it alone"""
+def test_one_callers_error_blocks_a_model_for_nobody(client: OpenAI) -> None:
+    """should ask the model again at once, after an answer for which LiteLLM would pause it"""
     ask = client.chat.completions.create
     for alias in ALIASES:
         with pytest.raises(NotFoundError):
@@ -238,8 +238,8 @@ def test_one_callers_error_takes_a_model_from_nobody(client: OpenAI) -> None:
 
 
 @pytest.mark.parametrize("name", ["api_base", "base_url", "aws_bedrock_runtime_endpoint"])
-def test_nobody_leads_it_elsewhere(running: Gateway, name: str) -> None:
-    """should take no address from a question: it would send its credentials there"""
+def test_no_request_redirects_it(running: Gateway, name: str) -> None:
+    """should take no address from a request: it would send its credentials there"""
     asked = {"model": ALIASES[0], "messages": [{"role": "user", "content": "Hello"}]}
     with running.client() as known:
         answer = known.post("/v1/chat/completions", json={**asked, name: "https://203.0.113.9"})
@@ -253,8 +253,8 @@ def test_plain_http_is_refused(running: Gateway) -> None:
         httpx.get(f"{running.url.replace('https', 'http')}/v1/models")
 
 
-def test_only_the_lab_s_name_and_authority_convince(running: Gateway) -> None:
-    """should be refused by a client that asks for another lab, or trusts the usual authorities"""
+def test_only_the_lab_s_name_and_authority_are_trusted(running: Gateway) -> None:
+    """should fail for a client that asks for another lab, or trusts the usual authorities"""
     with (
         httpx.Client(verify=running.options["verify"]) as by_address,
         pytest.raises(httpx.ConnectError, match="IP address mismatch"),
@@ -268,11 +268,11 @@ def test_only_the_lab_s_name_and_authority_convince(running: Gateway) -> None:
 
 
 def test_the_health_check_passes(container: Container) -> None:
-    """should be healthy as ECS asks"""
+    """should be healthy by ECS's own command"""
     assert container.exec_run(list(recipe.HEALTHCHECK_COMMAND)).exit_code == 0
 
 
-def test_it_wrote_nothing_and_holds_no_right(container: Container) -> None:
+def test_it_wrote_nothing_and_has_no_capability(container: Container) -> None:
     """should need no place to write and no capability, and log neither key nor certificate"""
     assert not [c for c in container.diff() or [] if not c["Path"].startswith("/sbin")]
     status = container.exec_run(

@@ -1,7 +1,7 @@
 """Two builds of the same inputs give the same files: the image's tag stands for its content.
 
 Needs a Docker engine and the package index, and no cloud. One build without the engine's cache is
-compared with the image that this machine has under the tag already, or else with another build.
+compared with the image that this machine has under the tag, or with another build if it has none.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from packaging.utils import canonicalize_name
 from lab.image import recipe
 from tests.gateway import Inputs, forget
 
-TOLD_AT_MOST = 20
+SHOWN_AT_MOST = 20
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Entry:
 
 
 def tree_of(engine: docker.DockerClient, reference: str, scratch: Path) -> dict[str, Entry]:
-    """Every path of the image, as its layers leave it, one after another."""
+    """Every path of the image after all its layers, one after another."""
     saved = scratch / "image.tar"
     with saved.open("wb") as file:
         for chunk in engine.images.get(reference).save():
@@ -96,7 +96,7 @@ def trees(
 
 
 def test_two_builds_have_equal_files(trees: tuple[dict[str, Entry], dict[str, Entry]]) -> None:
-    """should have the same paths, contents, modes, owners and times, to the last folder"""
+    """should have the same paths, contents, modes, owners and times, folders included"""
     first, second = trees
     assert len(first) > 5000
     different = [
@@ -104,12 +104,14 @@ def test_two_builds_have_equal_files(trees: tuple[dict[str, Entry], dict[str, En
         for path in sorted(first.keys() | second.keys())
         if first.get(path) != second.get(path)
     ]
-    told = "\n".join(different[:TOLD_AT_MOST])
-    assert not different, f"{len(different)} paths differ:\n{told}"
+    shown = "\n".join(different[:SHOWN_AT_MOST])
+    assert not different, f"{len(different)} paths differ:\n{shown}"
 
 
-def test_two_builds_run_the_same(engine: docker.DockerClient, built: tuple[str, str]) -> None:
-    """should have equal settings, but for the labels that name the inputs of the one built by us"""
+def test_two_builds_have_the_same_settings(
+    engine: docker.DockerClient, built: tuple[str, str]
+) -> None:
+    """should have equal settings, except the labels that name the inputs of our build"""
 
     def settings(reference: str) -> dict[str, Any]:
         config = dict(engine.images.get(reference).attrs["Config"])
@@ -119,13 +121,13 @@ def test_two_builds_run_the_same(engine: docker.DockerClient, built: tuple[str, 
     assert first == second
 
 
-def test_every_file_has_the_one_time(trees: tuple[dict[str, Entry], dict[str, Entry]]) -> None:
-    """should hold also where a layer adds a file to a folder of another"""
+def test_every_file_has_the_same_time(trees: tuple[dict[str, Entry], dict[str, Entry]]) -> None:
+    """should be true also where a layer adds a file to a folder of another layer"""
     late = {path: entry.time for path, entry in trees[1].items() if entry.time != recipe.TIMESTAMP}
     assert not late
 
 
-def test_no_file_can_change_who_one_is(trees: tuple[dict[str, Entry], dict[str, Entry]]) -> None:
+def test_no_file_can_change_the_user(trees: tuple[dict[str, Entry], dict[str, Entry]]) -> None:
     """should have no set-user-id and no set-group-id file, and let only root write"""
     set_id = stat.S_ISUID | stat.S_ISGID
     assert not [path for path, entry in trees[1].items() if entry.mode & set_id]
@@ -137,7 +139,7 @@ def test_no_file_can_change_who_one_is(trees: tuple[dict[str, Entry], dict[str, 
 def test_the_image_holds_its_bill_of_materials(
     inputs: Inputs, trees: tuple[dict[str, Entry], dict[str, Entry]]
 ) -> None:
-    """should hold the very file, and install exactly the wheels that it names"""
+    """should hold exactly that file, and install exactly the wheels that it names"""
     tree = trees[1]
     here = tree[recipe.SBOM_PATH.lstrip("/")]
     assert here.content == hashlib.sha256(inputs.sbom.encode()).hexdigest()

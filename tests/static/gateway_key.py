@@ -6,7 +6,7 @@ from detect_secrets.plugins.base import RegexBasedDetector
 
 
 class GatewayKeyDetector(RegexBasedDetector):
-    """Finds ``sk-`` with at least twenty letters, digits, dashes or underscores behind it."""
+    """Finds ``sk-`` followed by at least twenty letters, digits, dashes or underscores."""
 
     secret_type = "Gateway key"  # pragma: allowlist secret: its name
     denylist = (re.compile(r"\bsk-[A-Za-z0-9_-]{20,}"),)

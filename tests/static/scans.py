@@ -1,8 +1,8 @@
 """The scanners, what they find, and what is exempt from them.
 
-A finding is exempt by a comment beside it, in the scanner's own form, that says why. The scanners
-run as if there were no such comment, and :func:`complaints` compares: so a comment that nothing
-needs any more is found, too, which none of the scanners would do.
+A comment at a finding, in the scanner's own form, exempts it and says why. The scanners
+run as if there were no such comment, and :func:`complaints` compares. So a comment that nothing
+needs any more is found too; none of the scanners would find it.
 
 Nothing here may reach a network.
 """
@@ -27,7 +27,7 @@ DEADLINE = 300
 CHECKOV = re.compile(r"checkov:skip=(?P<rules>[\w,]+):?(?P<reason>.*)")
 #: ``# hadolint ignore=DL3001 # why``, on the line above.
 HADOLINT = re.compile(r"hadolint\s+ignore=(?P<rules>[\w,]+)\s*#?(?P<reason>.*)")
-#: What codespell prints of a word.
+#: Codespell's line about a word.
 MISSPELLING = re.compile(r"^(?:\./)?(.+):(\d+): (\S+) ==> (.+)$", re.MULTILINE)
 #: ``# codespell:ignore word: why``, on the line itself.
 SPELLING = re.compile(r"(?:^|\s)#\s*codespell:ignore\s+(?P<rules>[\w,]+):?(?P<reason>.*)")
@@ -36,7 +36,7 @@ SECRET = re.compile(r"(?:^|\s)#\s*pragma: allowlist secret:?(?P<reason>.*)")
 
 
 class Finding(NamedTuple):
-    """What a scanner says of the lines ``first`` to ``last`` of ``file``."""
+    """A scanner's finding about the lines ``first`` to ``last`` of ``file``."""
 
     file: str
     first: int
@@ -55,7 +55,7 @@ class Exemption(NamedTuple):
 
 
 def project_files(*patterns: str) -> list[str]:
-    """The project's own files, new ones too, but nothing that git ignores and no link."""
+    """The project's own files, new ones too, but no file that git ignores and no link."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *patterns],
         cwd=ROOT,
@@ -68,7 +68,7 @@ def project_files(*patterns: str) -> list[str]:
 
 
 def checkov(tree: Path) -> list[Finding]:
-    """What checkov finds in all Terraform and Dockerfiles below ``tree``, comments or not."""
+    """Checkov's findings in all Terraform and Dockerfiles below ``tree``, comments ignored."""
     said = _run(
         "checkov",
         *("--directory", ".", "--framework", "terraform,dockerfile"),
@@ -89,17 +89,17 @@ def checkov(tree: Path) -> list[Finding]:
 
 
 def hadolint(tree: Path, files: Iterable[str]) -> list[Finding]:
-    """What hadolint finds in these Dockerfiles, matters of style included, comments or not."""
+    """Hadolint's findings in these Dockerfiles, matters of style included, comments ignored."""
     options = ["--disable-ignore-pragma", "--failure-threshold", "style", "--format", "json"]
     return [
-        # Its comment stands on the line above.
+        # Its comment is on the line above.
         Finding(f["file"], f["line"] - 1, f["line"], f["code"], f["message"])
         for f in json.loads(_run("hadolint", *options, *files, cwd=tree))
     ]
 
 
 def misspellings(tree: Path, files: Iterable[str]) -> list[Finding]:
-    """The words in these files that codespell knows as mistakes, by the settings of the project."""
+    """The words in these files that codespell knows as mistakes, by the project's settings."""
     settings = ["--toml", str(ROOT / "pyproject.toml")]
     said = _run("codespell", *settings, *files, cwd=tree, found=65)
     return [
@@ -109,13 +109,13 @@ def misspellings(tree: Path, files: Iterable[str]) -> list[Finding]:
 
 
 def secrets(tree: Path, files: Iterable[str]) -> list[Finding]:
-    """What looks like a secret in these files, comments or not; never the secret itself."""
+    """What looks like a secret in these files, comments ignored; never the secret itself."""
     options = [
-        # A key that was found would be tried.
+        # It would try a found key.
         "--no-verify",
         f"--plugin={Path(__file__).parent / 'gateway_key.py'}",
         "--disable-filter=detect_secrets.filters.allowlist.is_line_allowlisted",
-        # It would pass over a key that is given to a call.
+        # It would not see a key that is an argument of a call.
         "--disable-filter=detect_secrets.filters.heuristic.is_indirect_reference",
         # Hashes of the provider's packages, and of npm's.
         r"--exclude-files=(\.terraform\.lock\.hcl|package-lock\.json)$",
@@ -133,7 +133,7 @@ def secrets(tree: Path, files: Iterable[str]) -> list[Finding]:
 
 
 def exemptions(tree: Path, files: Iterable[str], comment: re.Pattern[str]) -> list[Exemption]:
-    """The comments of this form in these files; those of Markdown are prose about them."""
+    """The comments of this form in these files; in Markdown they are only text about them."""
     found = []
     for file in files:
         if file.endswith(".md"):
@@ -147,7 +147,7 @@ def exemptions(tree: Path, files: Iterable[str], comment: re.Pattern[str]) -> li
 
 
 def complaints(findings: Iterable[Finding], exempt: Iterable[Exemption]) -> list[str]:
-    """A line for each finding that is not exempt, and for each exemption of no reason or use."""
+    """A line for each finding that is not exempt, and for each exemption without reason or use."""
     findings, exempt = list(findings), list(exempt)
 
     def covers(e: Exemption, f: Finding) -> bool:
@@ -169,13 +169,13 @@ def complaints(findings: Iterable[Finding], exempt: Iterable[Exemption]) -> list
 
 
 def _run(scanner: str, *arguments: str, cwd: Path, found: int = 1) -> str:
-    """The scanner's standard output; exit code ``found`` says that it found something."""
+    """The scanner's standard output; exit code ``found`` means that it found something."""
     program = SCANNERS / scanner
     assert program.exists(), f"{program} is missing: `make scanners` installs it"
     done = subprocess.run(
         [program, *arguments],
         cwd=cwd,
-        # No account's key, no settings of whoever runs this, and no way to the network.
+        # No account's key, no settings of the person who runs this, and no network.
         env={
             "PATH": f"{SCANNERS}{os.pathsep}{os.defpath}",
             "HOME": os.devnull,

@@ -1,4 +1,4 @@
-"""Documents lead where they say, and what they calculate is what the code says."""
+"""Links in documents are valid, and what the documents calculate is what the code calculates."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def prose(document: Path) -> str:
 
 @cache
 def anchors(document: Path) -> frozenset[str]:
-    """What can follow the ``#``, as GitHub makes it of headings."""
+    """What can follow the ``#``, as GitHub makes it from headings."""
     found: dict[str, int] = {}
     made = set()
     for heading in HEADING.findall(prose(document)):
@@ -39,13 +39,13 @@ def anchors(document: Path) -> frozenset[str]:
 
 
 def links(document: Path) -> list[str]:
-    """Where the document leads within the project."""
+    """The targets of the document's links within the project."""
     return [link for link in LINK.findall(prose(document)) if not re.match(r"[a-z]+:", link)]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_links_lead_somewhere(name: str) -> None:
-    """should name files and folders that are there, and headings that they have"""
+def test_links_are_valid(name: str) -> None:
+    """should name files and folders that exist, and headings in them"""
     document = ROOT / name
     wrong = []
     for link in links(document):
@@ -59,14 +59,14 @@ def test_links_lead_somewhere(name: str) -> None:
 
 
 def test_the_readme_is_short() -> None:
-    """should leave to the doors behind it what not everybody needs"""
+    """should leave details to the documents that it links to"""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 200
     assert len(text.split()) <= 1500
 
 
 def test_a_course_costs_what_the_page_says() -> None:
-    """should show what its program prints, which calculates from the price table"""
+    """should show what its program prints from the price table"""
     page = (ROOT / "docs" / "teach.md").read_text(encoding="utf-8")
     (found,) = re.finditer(r"```python\n(.*?)```\n\n```text\n(.*?)```", page, re.DOTALL)
     program, shown = found.groups()

@@ -11,8 +11,8 @@ from tests.static.scans import DEADLINE, ROOT, SCANNERS
 
 
 def test_every_hook_passes_and_downloads_nothing(tmp_path: Path) -> None:
-    """The hooks should pass on all files, with no environment of pre-commit's own and no network"""
-    # `make check` needs no Terraform; tests/terraform looks at its format.
+    """The hooks should pass on all files, without pre-commit's own environment and network."""
+    # `make check` needs no Terraform; tests/terraform checks its format.
     skipped = {} if shutil.which("terraform") else {"SKIP": "terraform-fmt"}
     done = subprocess.run(
         [SCANNERS / "pre-commit", "run", "--all-files", "--color=never"],

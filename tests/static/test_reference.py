@@ -19,13 +19,13 @@ def stages_by_module() -> set[tuple[str, str]]:
     return found
 
 
-def test_the_reference_is_that_of_the_code() -> None:
+def test_the_reference_matches_the_code() -> None:
     """should be what `make reference` writes"""
     assert REFERENCE.read_text(encoding="utf-8") == reference(), "run `make reference`"
 
 
 def test_every_stage_says_what_it_may_not_do() -> None:
-    """should list each stage that there is, with its module, and no other"""
+    """should list each existing stage with its module, and no other"""
     described = {(name, module) for name, (module, *_) in stage_docs().items()}
     made = stages_by_module()
     assert described <= made

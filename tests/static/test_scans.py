@@ -1,4 +1,4 @@
-"""What is written here is scanned: Terraform, Dockerfiles, and every file for secrets and words."""
+"""Every file is scanned: Terraform and Dockerfiles for faults, all for secrets and spelling."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ resource "aws_security_group" "open" {
 
 
 def test_terraform_and_dockerfiles_are_safe(tmp_path: Path) -> None:
-    """Checkov should find nothing that is not exempt, and still find what is put there to find."""
-    # The tests' Terraform is links to the lab's own, and a stand-in that nobody applies. What we
-    # measure against is as open as what it stands for, and goes to the local cloud alone.
+    """Checkov should find only what is exempt, and still find a planted fault."""
+    # The tests' Terraform is links to the lab's own, and a stand-in that nobody applies. The
+    # bench's reference is as open as the setup that it stands for, and meets only the local cloud.
     files = [
         f
         for f in project_files("*.tf", DOCKERFILES)
@@ -67,14 +67,14 @@ def test_terraform_and_dockerfiles_are_safe(tmp_path: Path) -> None:
 
 
 def test_dockerfiles_pass_the_linter() -> None:
-    """Hadolint should find nothing that is not exempt."""
+    """Hadolint should find only what is exempt."""
     files = project_files(DOCKERFILES)
     said = complaints(hadolint(ROOT, files), exemptions(ROOT, files, HADOLINT))
     assert not said, "\n".join(["", *said])
 
 
-def test_the_linter_finds_what_is_wrong(tmp_path: Path) -> None:
-    """A Dockerfile that takes whatever comes should be found, whatever its comments say."""
+def test_the_linter_finds_planted_faults(tmp_path: Path) -> None:
+    """A Dockerfile that pins no version should be found, whatever its comments say."""
     (tmp_path / "Dockerfile").write_text("# hadolint ignore=DL3007\nFROM debian:latest\n")
     assert [f.rule for f in hadolint(tmp_path, ["Dockerfile"])] == ["DL3007"]
 
@@ -86,15 +86,15 @@ def test_no_secret_is_in_the_tree() -> None:
     assert not said, "\n".join(["", *said])
 
 
-def test_no_lock_names_where_packages_come_from() -> None:
-    """Locks should serve on every machine: each has its own registry, and hashes hold the rest."""
+def test_no_lock_names_a_package_index() -> None:
+    """Locks should work on every machine: each has its own registry, and hashes protect them."""
     locks = project_files("*.lock", "*package-lock.json")
     assert "examples/node/package-lock.json" in locks
     assert [lock for lock in locks if "://" in (ROOT / lock).read_text()] == []
 
 
 def test_planted_secrets_are_found(tmp_path: Path) -> None:
-    """Keys of the kinds that could come here should be found wherever they are written."""
+    """Keys of the kinds that could occur here should be found wherever they are written."""
     letters = string.ascii_letters + string.digits
     choose = random.Random(4711).choices
 
@@ -128,7 +128,7 @@ def test_planted_secrets_are_found(tmp_path: Path) -> None:
 
 
 def test_words_are_spelled_right(tmp_path: Path) -> None:
-    """Codespell should find nothing that is not exempt, and still find what is planted."""
+    """Codespell should find only what is exempt, and still find a planted mistake."""
     files = [f for f in project_files() if _is_text(ROOT / f)]
     for file in files:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +185,7 @@ WHY = "it has to be"
     ],
 )
 def test_complaints(exempt: list[Exemption], said: list[str]) -> None:
-    """What is found should be exempt with a reason, and what is exempt should be found."""
+    """Each finding should be exempt with a reason, and each exemption should match a finding."""
     assert complaints([FOUND], exempt) == said
 
 

@@ -1,4 +1,4 @@
-"""``docs/security.md`` names a test for each claim, and each of these tests is there."""
+"""``docs/security.md`` names a test for each claim, and each of these tests exists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from lab.settings import ROOT
 
 TEXT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
-#: The tables that say what a test shows, by the first word of their header.
+#: The tables that name tests for claims, by the first word of their header.
 HEADERS = ("Who", "What is wrong")
 REFERENCE = re.compile(r"`([\w/.-]+)::(\w+)`")
 
@@ -43,7 +43,7 @@ def named_in(path: str) -> frozenset[str]:
 
 @pytest.mark.parametrize("header", HEADERS)
 def test_each_claim_names_tests_that_exist(header: str) -> None:
-    """should have a test in the last cell of each row, and no other in any place"""
+    """should have a test in the last cell of each row, and in no other cell"""
     table = rows(header)
     assert len(table) >= 8
     for row in table:
@@ -58,14 +58,14 @@ def test_each_claim_names_tests_that_exist(header: str) -> None:
 
 
 def test_no_other_reference_is_stale() -> None:
-    """should be true of what the text says beside the tables, too"""
+    """should also be true of the text around the tables"""
     for path, name in REFERENCE.findall(TEXT):
         assert name in named_in(path)
     for path in re.findall(r"`(tests/[\w/]+\.py)`", TEXT):
         assert (ROOT / path).is_file()
 
 
-def test_every_test_of_the_canary_shows_something() -> None:
+def test_every_test_of_the_canary_is_named() -> None:
     """should claim what is tested: a test of secrets that no row names was forgotten"""
     path = "tests/localcloud/test_secrets.py"
     assert named_in(path) == {name for found, name in REFERENCE.findall(TEXT) if found == path}

@@ -1,7 +1,7 @@
-"""Terraform's own checks of ``terraform/``, and what only a plan with the real provider shows.
+"""Terraform's own checks of ``terraform/``, and a plan with the real provider.
 
 Nothing here needs a cloud: the plan talks to a stand-in on the loopback that answers the four
-questions a plan asks. Terraform's working directories lie in ``tmp_path``, never in the tree.
+questions a plan asks. Terraform's working directories are in ``tmp_path``, never in the tree.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def test_format(terraform_env: dict[str, str]) -> None:
 
 
 def test_the_benchs_reference_is_valid(terraform_env: dict[str, str], tmp_path: Path) -> None:
-    """What the lab is measured against should be Terraform that the provider knows."""
+    """The bench's reference should be Terraform that the provider accepts."""
     shutil.copyfile(REFERENCE / "main.tf", tmp_path / "main.tf")
     run("init", "-input=false", cwd=tmp_path, env=terraform_env)
     run("validate", "-no-color", cwd=tmp_path, env=terraform_env)
@@ -90,9 +90,9 @@ def test_the_benchs_reference_is_valid(terraform_env: dict[str, str], tmp_path: 
 
 @pytest.mark.parametrize("root", ROOTS)
 def test_root(root: str, terraform_env: dict[str, str]) -> None:
-    """A root should initialise from its lock as it is, be valid and pass its own tests.
+    """A root should initialise from its unchanged lock, be valid and pass its own tests.
 
-    A warning would be of an attribute that the provider is about to lose.
+    A warning would be about an attribute that the provider will remove.
     """
     cwd = TERRAFORM / root
     run("init", "-input=false", "-backend=false", "-lockfile=readonly", cwd=cwd, env=terraform_env)
@@ -117,7 +117,7 @@ def test_roots_share_one_lock_for_all_platforms() -> None:
 
 
 def test_mocked_lab_is_the_lab_without_its_key() -> None:
-    """No file of the lab should escape the tests, but those that mocks cannot serve."""
+    """The tests should cover every file of the lab, except those that mocks cannot serve."""
     lab = (TERRAFORM / "lab").resolve()
     files = {file.name for file in lab.glob("*.tf")}
     mocked = list((lab / "tests" / "mocked").glob("*.tf"))
@@ -129,7 +129,7 @@ def test_mocked_lab_is_the_lab_without_its_key() -> None:
 
 
 class _Cloud(BaseHTTPRequestHandler):
-    """Answers who the caller is and which zones there are, checks a definition, makes the key.
+    """Names the caller and the zones, checks a definition, makes the key.
 
     As S3 it has buckets without a state, which keep Terraform's lock.
     """
@@ -324,7 +324,7 @@ def test_plan_with_the_real_provider(
     ],
     ids=["firewall", "key"],
 )
-def test_what_changes_on_a_live_lab_needs_its_record_alone(
+def test_changes_of_a_live_lab_need_only_its_record(
     apply: Callable[[LabRecord, Site], None],
     made: set[str],
     lab_copy: Path,
@@ -332,7 +332,7 @@ def test_what_changes_on_a_live_lab_needs_its_record_alone(
     terraform_env: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Hosts and key should be planned as in a whole apply, by those who know the record alone."""
+    """The record alone should be enough to plan hosts and key as a whole apply does."""
     record = LabRecord(
         lab="demo",
         owner="someone@example.com",
@@ -349,10 +349,10 @@ def test_what_changes_on_a_live_lab_needs_its_record_alone(
 
     monkeypatch.setattr(provision, "lab_root", lambda *_: Root())
     place = Place(account="111122223333", region="eu-central-1")
-    # A cloud that is only named: nothing of it is asked for.
+    # Only the cloud's name: nothing is requested from it.
     apply(record, Site(Settings(), Cloud(boto3.Session(region_name=place.region)), place))
     ((narrow, only),) = asked
-    # What the record says, and an image, an end and models that it does not say.
+    # What the record has, and an image, an end and models that it does not have.
     whole = {
         "lab": "demo",
         "owner": record.owner,
@@ -394,7 +394,7 @@ def test_what_changes_on_a_live_lab_needs_its_record_alone(
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
-    """A copy of the example of a lab by hand, where nobody's own files are."""
+    """A copy of the example of a lab by hand, without anybody's own files."""
     project = tmp_path / "project"
     for folder in ("terraform", "examples/terraform"):
         shutil.copytree(
@@ -430,7 +430,7 @@ def test_the_example_by_hand_plans_repository_and_lab(
         return subprocess.run(
             [example / "lab.sh", action],
             env=cloud_env,
-            # Nobody is here to say yes.
+            # Nobody can answer yes here.
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -472,7 +472,7 @@ def _needs(graph: str) -> dict[str, set[str]]:
 
 
 def test_the_end_exists_before_the_service(lab_copy: Path, terraform_env: dict[str, str]) -> None:
-    """No task may run without a schedule that will stop it, which waits for nothing that is slow.
+    """No task may run without a schedule that will stop it; the schedule waits for nothing slow.
 
     Destroy goes the other way: the schedule stays until the service is gone.
     """
@@ -491,7 +491,7 @@ def test_the_end_exists_before_the_service(lab_copy: Path, terraform_env: dict[s
 
 
 def test_code_and_terraform_agree(lab_copy: Path, terraform_env: dict[str, str]) -> None:
-    """Task sizes and the repository's name stand in Python and in Terraform, and are the same."""
+    """Task sizes and the repository's name should be the same in Python and in Terraform."""
     said = run(
         "console",
         "-var-file=" + str(TERRAFORM / "lab" / "lab.example.tfvars"),
