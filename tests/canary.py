@@ -1,9 +1,8 @@
-"""Searches places for secrets, in the forms in which they may lie there, and watches processes.
+"""Searches places for secrets, in the forms that they may have there, and watches processes.
 
-Exists for the tests that show where a lab's key and private key are not. What is found is told by
-name, form and place, and never shown. It cannot see into what is encrypted, nor what was packed
-with anything but tar, zip, gzip, bzip2 or xz; and a process that lives shorter than the watch's
-pause may go unseen.
+Exists for the tests that show where a lab's key and private key are not. A found secret is named by
+name, form and place, and never shown. The search cannot look into encrypted data, nor into archives
+other than tar, zip, gzip, bzip2 or xz; and the watch can miss a process that ends within its pause.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ SHORTEST = 12
 CHUNK_BYTES = 8 << 20
 #: No secret is longer, in any form and with any breaks between its lines.
 OVERLAP_BYTES = 4096
-#: What is unpacked stays in memory up to this size, and lies in an unnamed file beyond.
+#: Unpacked data stays in memory up to this size; above it, it is stored in an unnamed file.
 SPOOL_BYTES = 64 << 20
 PAUSE_SECONDS = 0.05
 
@@ -50,7 +49,7 @@ _STREAMS: dict[bytes, Callable[[Any], Any]] = {
     b"BZh": bz2.open,
     b"\xfd7zXZ\x00": lzma.open,
 }
-#: What is damaged, cut off, or only looks as if it were packed.
+#: The data is damaged, cut off, or only looks like an archive.
 _NOT_PACKED = (OSError, EOFError, ValueError, tarfile.TarError, lzma.LZMAError, zlib.error)
 _NO_ZIP = (*_NOT_PACKED, zipfile.BadZipFile, NotImplementedError, RuntimeError)
 _BREAKS = b' \t\r\n\\"'
@@ -72,7 +71,7 @@ def text_secret(name: str, value: str) -> Secret:
 def private_key(name: str, pem: str) -> Secret:
     """The first private key in ``pem``: its number, and the lines of the PEM that have part of it.
 
-    The public key is in the certificate, and so anywhere; lines with nothing else are left out.
+    The public key is in the certificate, and so everywhere; lines that have only it are left out.
     """
     block = re.search(
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+(.+?)-----END [A-Z ]*PRIVATE KEY-----", pem, re.S
@@ -96,7 +95,7 @@ def private_key(name: str, pem: str) -> Secret:
 
 
 def forms(piece: bytes) -> dict[bytes, str]:
-    """How ``piece`` may be written, by what is to be searched for."""
+    """The ways in which ``piece`` may be written: the bytes to search for, and the form's name."""
     found = {piece: "plain"}
 
     def add(form: bytes, what: str) -> None:
@@ -104,7 +103,7 @@ def forms(piece: bytes) -> dict[bytes, str]:
 
     for before in range(3):
         # Within longer base64 a piece begins at one of three places of a group of four letters.
-        # Letters that also hold bits of what stands beside it are cut off.
+        # Letters that also hold bits of the text before or after it are cut off.
         letters = base64.b64encode(bytes(before) + piece)
         inner = letters[(before * 8 + 5) // 6 : (before + len(piece)) * 8 // 6]
         add(inner, "base64")
@@ -133,10 +132,10 @@ class Found:
 
 
 def nowhere(found: Iterable[Found]) -> None:
-    """Fail with what is where; an assertion about a search would show what was searched, too."""
-    told = [str(one) for one in found]
-    if told:
-        raise AssertionError("\n".join(["secrets are where they may not be:", *told]))
+    """Fail and name each place; an assertion about a search would also show the searched text."""
+    findings = [str(one) for one in found]
+    if findings:
+        raise AssertionError("\n".join(["secrets are where they may not be:", *findings]))
 
 
 class Canary:
@@ -152,23 +151,23 @@ class Canary:
         assert self._needles
 
     def in_text(self, place: str, text: str) -> list[Found]:
-        """In something that was said."""
+        """In a text."""
         return self.in_bytes(place, text.encode(errors="surrogateescape"))
 
     def in_json(self, place: str, value: Any) -> list[Found]:
-        """In every name and value of what JSON can tell."""
+        """In every name and value of a JSON document."""
         return self.in_text(place, json.dumps(value, default=str, ensure_ascii=False))
 
     def in_bytes(self, place: str, data: bytes) -> list[Found]:
-        """In bytes, and in what is packed in them."""
+        """In bytes, and in every archive in them."""
         return self.in_file(place, io.BytesIO(data))
 
     def in_file(self, place: str, file: IO[bytes]) -> list[Found]:
-        """In a file that can be sought in, and in whatever is packed in it."""
+        """In a seekable file, and in every archive in it."""
         return sorted(set(self._whole(place, file)))
 
     def in_path(self, path: Path, place: str | None = None) -> list[Found]:
-        """In a file's name, its content, and the cells of a database of SQLite's."""
+        """In a file's name, its content, and the cells of an SQLite database."""
         place = place or str(path)
         found = set(self._raw(f"the name of {place}", os.fsencode(path)))
         with path.open("rb") as file:
@@ -184,12 +183,12 @@ class Canary:
     ) -> tuple[list[Found], list[Path]]:
         """In all files below ``folder`` but ``allowed``; also which files were searched.
 
-        A file that nobody has touched after ``since`` (seconds of the epoch) is left out: a secret
-        that is younger cannot be in it.
+        A file that was not changed after ``since`` (seconds of the epoch) is left out: it cannot
+        have a secret that is younger.
         """
         found, searched = set[Found](), list[Path]()
         for path in sorted(folder.rglob("*")):
-            # Files come and go while a lab lives.
+            # Files appear and disappear while a lab lives.
             with suppress(FileNotFoundError):
                 status = path.lstat()
                 if not stat.S_ISREG(status.st_mode) or path in allowed:
@@ -239,7 +238,7 @@ class Canary:
         with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as plain:
             last = b""
             with suppress(*_NOT_PACKED), unpack(file) as stream:
-                # What comes before the damage counts.
+                # The data before the damage is searched.
                 while chunk := stream.read(CHUNK_BYTES):
                     plain.write(chunk)
                     yield from self._raw(f"{place}, unpacked", last + chunk)
@@ -258,7 +257,7 @@ class Canary:
                     yield from self._packed(f"{place}: {name}", plain)
 
     def _tar(self, place: str, file: IO[bytes]) -> Iterator[Found]:
-        """Only what is packed in its members: they themselves lie in the archive as they are."""
+        """Only archives in its members: the members themselves are in the file as they are."""
         with suppress(*_NOT_PACKED), tarfile.open(fileobj=file, mode="r:") as archive:
             for entry in archive:
                 member = archive.extractfile(entry) if entry.isreg() else None
@@ -266,13 +265,13 @@ class Canary:
                     yield from self._packed(f"{place}: {entry.name}", member)
 
     def _database(self, place: str, path: Path) -> Iterator[Found]:
-        """In each cell: a long one lies scattered over the file's pages."""
+        """In each cell: a long one is stored in pieces over the file's pages."""
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=30)) as base:
             base.text_factory = bytes
             tables = base.execute("select name from sqlite_master where type = 'table'").fetchall()
             for (table,) in tables:
                 name = table.decode()
-                # A virtual table's module may be unknown here; what it holds is in other tables.
+                # A virtual table's module may be unknown here; its content is in other tables.
                 with suppress(sqlite3.OperationalError):
                     rows = base.execute(f'select * from "{name}"')
                     while some := rows.fetchmany(500):
@@ -285,7 +284,7 @@ class Canary:
 
 @dataclass(frozen=True)
 class Process:
-    """What a process showed of itself: its name, and the namespace that its numbers are of."""
+    """What a process showed of itself: its name, and the namespace of its numbers."""
 
     name: str
     arguments: bytes = field(repr=False)
@@ -308,7 +307,7 @@ def own_namespace() -> str:
 class Watch:
     """Keeps, within its block, what each process of the machine is started with.
 
-    Also the files that Terraform is given its variables in, which are gone afterwards.
+    Also keeps the files with Terraform's variables, which are deleted afterwards.
     """
 
     def __init__(self, variables: Path | None = None, proc: Path = Path("/proc")) -> None:
@@ -338,7 +337,7 @@ class Watch:
     def look(self) -> None:
         """Look once."""
         for process in self._proc.glob("[0-9]*"):
-            # Each may end meanwhile.
+            # Each process may end meanwhile.
             with suppress(OSError):
                 self._look_at(process)
         for path in self._variables.glob("*.tfvars*"):
@@ -347,17 +346,17 @@ class Watch:
 
     def _look_at(self, process: Path) -> None:
         arguments = (process / "cmdline").read_bytes()
-        # Its environment is another only once it runs another program.
+        # Its environment changes only when it starts another program.
         if not arguments or (process.name, arguments) in self._seen:
             return
         name = (process / "comm").read_text(errors="replace").strip()
         environment, namespace = b"", ""
-        # Everybody may see a process's arguments, but only its owner the rest.
+        # Everybody may see a process's arguments, but only its owner may see the rest.
         with suppress(PermissionError):
             environment = (process / "environ").read_bytes()
             namespace = str((process / "ns" / "pid").readlink())
         if (process / "cmdline").read_bytes() != arguments:
-            # It began another program meanwhile, which the next look sees whole.
+            # It started another program meanwhile, which the next look sees completely.
             return
         seen = Process(name, arguments, environment, namespace)
         self._seen[process.name, arguments] = seen

@@ -1,7 +1,7 @@
-"""The gateway in its container, for the tests that call it: an engine is needed, and no cloud.
+"""The gateway in its container, for the tests that call it. They need an engine, and no cloud.
 
-Its image is the one that this machine has, or is built here. ``tests/conftest.py`` makes fixtures
-of this.
+Uses the image that this machine has, or builds it. ``tests/conftest.py`` makes fixtures of these
+functions.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def log(text: str) -> None:
 
 
 def engine() -> Iterator[docker.DockerClient]:
-    """An engine; one that was started for these tests is stopped again."""
+    """An engine; if it was started for these tests, it is stopped again."""
     try:
         connect()
         ran_before = True
@@ -63,7 +63,7 @@ class Inputs:
     sbom: str
 
     def build(self, engine: docker.DockerClient, name: str, folder: Path) -> str:
-        """Build the image without the engine's cache, from a context of its own; its name."""
+        """Build the image without the engine's cache, from its own context; returns its name."""
         context = recipe.prepare_context(
             recipe.GATEWAY, folder, self.wheels, config_text=self.config, sbom_text=self.sbom
         )
@@ -77,7 +77,7 @@ class Inputs:
 
 
 def inputs(engine: docker.DockerClient) -> Inputs:
-    """What goes into the image, fetched where it is not here yet."""
+    """The inputs of the image; what this machine lacks is fetched."""
     architecture = ARCHITECTURES[str(engine.version()["Arch"])]
     base = ensure_base_image(engine, architecture, public_reference=PUBLIC_PYTHON, log=log)
     config = litellm_config(load_catalog(Settings().catalog_path).choose(None))
@@ -98,7 +98,7 @@ def inputs(engine: docker.DockerClient) -> Inputs:
 
 
 def image(engine: docker.DockerClient, inputs: Inputs, scratch: Path) -> Iterator[str]:
-    """The image by name: the one that this machine has under the tag already, or one built here."""
+    """The image by name: the existing one of this machine under the tag, or one built here."""
     ours = f"{REGISTRY_HOST}/gateway-lab:{inputs.tag}"
     try:
         engine.images.get(ours)
@@ -110,13 +110,13 @@ def image(engine: docker.DockerClient, inputs: Inputs, scratch: Path) -> Iterato
 
 
 def forget(engine: docker.DockerClient, name: str) -> None:
-    """On return nothing that these tests built has the name."""
+    """When it returns, no image that these tests built has the name."""
     with contextlib.suppress(ImageNotFound):
         engine.images.remove(f"{REPOSITORY}:{name}")
 
 
 def running(engine: docker.DockerClient, image: str) -> Iterator[Gateway]:
-    """The gateway, ready, within the bounds of its task. Its models are a stand-in's."""
+    """The gateway, ready, with its task's limits and a stand-in for its models."""
     with (
         stub(delay=0.001, host=host_seen_by_containers(engine)) as bedrock,
         gateway(engine, hardened(image), SIZE, bedrock) as ready,

@@ -1,4 +1,4 @@
-"""IAM's evaluation, as far as our policies use it: allowed by one statement or not at all.
+"""IAM's evaluation, as far as our policies use it: one statement allows a call, or none does.
 
 It knows no deny, no negation and no policy variable; a policy with one fails the test.
 """

@@ -1,4 +1,4 @@
-"""What a test without a cloud may count on: its own environment, and no way to a network."""
+"""What every test without a cloud has: its own environment, and no network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SERVERS = {4200, 4566}
 
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing that the person who runs the tests has set can change what they find."""
+    """The environment of the person who runs the tests cannot change their result."""
     for name in list(os.environ):
         if name.startswith(("AWS_", "LAB_", "PREFECT_", "TF_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -27,9 +27,9 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fail the test for any connection or name look-up but to this machine's loopback.
+    """Fail the test for each connection or name look-up, except to this machine's loopback.
 
-    The attempt is kept as well, because code under test may catch what is raised.
+    The attempt is also kept, because the tested code may catch the exception.
     """
     attempts: list[str] = []
 

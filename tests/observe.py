@@ -1,4 +1,4 @@
-"""A lab as Prefect, the Docker engine and this machine's processes show it."""
+"""A lab as seen in Prefect, the Docker engine and this machine's processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workstation import prefect_api
 
 
 def wait_until(check: Callable[[], Any], seconds: float, what: str, every: float = 0.5) -> Any:
-    """What ``check`` gives, once it gives something."""
+    """The result of ``check``, as soon as there is one."""
     end = time.monotonic() + seconds
     while not (found := check()):
         assert time.monotonic() < end, f"{what} took more than {seconds:.0f} s"
@@ -30,7 +30,7 @@ def scheduled_ends(lab: str) -> list[dict[str, Any]]:
 
 
 def artifact(key: str) -> str:
-    """The newest artifact of ``key``; there must be one."""
+    """The newest artifact of ``key``; fails if there is none."""
     with prefect_api.Api() as api:
         found = api.artifact(key)
     assert found is not None, f"there is no artifact {key}"
@@ -59,7 +59,7 @@ def events(name: str, lab: str) -> list[Any]:
 
 
 def last_message(flow: str) -> str:
-    """What the state of the flow's newest run says."""
+    """The message of the newest run's state."""
     body = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC", "limit": 1}
     with prefect_api.Api() as api:
         (run,) = api._ask("POST", "/flow_runs/filter", body)
@@ -67,13 +67,13 @@ def last_message(flow: str) -> str:
 
 
 def containers(lab: str) -> list[Container]:
-    """The containers of the lab's tasks, also those that have ended."""
+    """The containers of the lab's tasks, also ended ones."""
     name = names.resource_name(lab)
     return [c for c in docker.from_env().containers.list(all=True) if name in str(c.labels)]
 
 
 def terraform_applies(lab: str) -> bool:
-    """Whether a Terraform is at work on ``lab``."""
+    """Whether a Terraform process works on ``lab``."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             argv = (process / "cmdline").read_bytes().split(b"\0")

@@ -1,4 +1,4 @@
-"""The local cloud's trail of who asked for what, and the recording that is made of it."""
+"""The local cloud's trail of all calls and callers, and the recording that is made from it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from workstation.policy import FREE, Recorded, read_rights
 from workstation.targets import state_home
 
 DEPLOYER = f"arn:aws:iam::{ACCOUNT}:user/{USER}"
-#: What is called outside of any stage: holding a lab, above all.
+#: Calls outside of any stage: above all, those that hold a lab.
 BETWEEN = "between stages"
 
-#: What differs from run to run, and what stands for it.
+#: Texts that differ from run to run, and what replaces them.
 _VARYING = [
     (re.compile(rf"\b{ACCOUNT}\b"), "ACCOUNT"),
     (re.compile(r"\bus-east-1\b"), "REGION"),
@@ -30,12 +30,12 @@ _VARYING = [
 
 
 def trail_path() -> Path:
-    """Where the local cloud writes."""
+    """The file that the local cloud writes."""
     return state_home() / "localcloud" / "trail.jsonl"
 
 
 def read_trail(since: float = 0.0) -> list[dict[str, Any]]:
-    """Every decision since then, for any caller; ``since`` is a time of day as ``time`` has it."""
+    """Every decision since then, for any caller; ``since`` is a time like ``time.time()``."""
     path = trail_path()
     entries: list[dict[str, Any]] = []
     for file in (path.with_suffix(".1.jsonl"), path):
@@ -46,12 +46,12 @@ def read_trail(since: float = 0.0) -> list[dict[str, Any]]:
 
 
 def of_deployer(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the flows asked, without what everybody may ask."""
+    """The flows' calls, without those that everybody may make."""
     return [e for e in entries if e["principal"] == DEPLOYER and e["action"] not in FREE]
 
 
 def recorded(entries: Iterable[dict[str, Any]]) -> list[Recorded]:
-    """Each different question once, by stage and action."""
+    """Each different call once, by stage and action."""
     keys = _condition_keys()
     found: dict[str, Recorded] = {}
     for entry in entries:
@@ -66,13 +66,13 @@ def recorded(entries: Iterable[dict[str, Any]]) -> list[Recorded]:
 
 
 def step_of(agent: str) -> str:
-    """The stage that a call was made for, as its user agent tells."""
+    """The stage that a call was made for, as its user agent names it."""
     stages = re.findall(r"\bgateway-lab/([\w-]+)", agent)
     return stages[-1].replace("-", " ") if stages else BETWEEN
 
 
 def steady(value: Any) -> Any:
-    """``value`` without what differs from run to run."""
+    """``value`` without the texts that differ from run to run."""
     if not isinstance(value, str):
         return value
     for pattern, stands_for in _VARYING:
@@ -81,7 +81,7 @@ def steady(value: Any) -> Any:
 
 
 def write_calls(calls: Iterable[Recorded], path: Path) -> None:
-    """One question a line, so that a difference can be read."""
+    """One call a line, so that a difference can be read."""
     lines = [json.dumps(asdict(call), ensure_ascii=False) for call in calls]
     path.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
 
