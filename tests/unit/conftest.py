@@ -1,4 +1,4 @@
-"""What every unit test may count on."""
+"""What every unit test has."""
 
 from tests.isolation import no_network, own_environment
 

@@ -1,4 +1,4 @@
-"""The search for secrets is not blind: what is planted is found, in each form and kind of place."""
+"""The search for secrets finds planted ones, in each form and kind of place."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from tests.canary import (
     text_secret,
 )
 
-#: Made anew for each run of the tests, so that they are nobody's.
+#: Made new for each run of the tests, so that they belong to nobody.
 KEY = f"sk-{secrets.token_urlsafe(36)}"
 NOW = datetime.now(UTC)
 MADE = make_certificate("gateway-lab-planted.internal", NOW, NOW + timedelta(hours=1))
@@ -102,7 +102,7 @@ PRIVATE_KEY_FORMS: dict[str, str] = {
 
 @pytest.mark.parametrize("form", PRIVATE_KEY_FORMS)
 def test_a_private_key_is_found_in_each_form(form: str) -> None:
-    """should find the PEM whole, in lines, without them, quoted and encoded"""
+    """should find the whole PEM, in lines, without line breaks, quoted and encoded"""
     assert names(CANARY.in_text("here", PRIVATE_KEY_FORMS[form])) == {"private key"}
 
 
@@ -113,12 +113,12 @@ def test_a_private_key_is_found_in_each_form(form: str) -> None:
 def test_a_private_key_is_found_in_another_file_form(
     file_form: PrivateFormat, encoding: Encoding
 ) -> None:
-    """should find the number itself, whatever stands around it"""
+    """should find the number itself, whatever is around it"""
     data = LOADED.private_bytes(encoding, file_form, NoEncryption())
     assert names(CANARY.in_bytes("here", data)) == {"private key"}
 
 
-def test_what_is_public_is_no_find() -> None:
+def test_public_parts_are_no_finding() -> None:
     """should find nothing in certificates and the public key: they are everywhere"""
     from cryptography.hazmat.primitives.serialization import PublicFormat
 
@@ -168,8 +168,8 @@ PACKINGS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
-def test_what_is_packed_is_found(packing: str, tmp_path: Path) -> None:
-    """should look into archives in archives, and into one that is cut off as far as it goes"""
+def test_packed_secrets_are_found(packing: str, tmp_path: Path) -> None:
+    """should search archives in archives, and the readable part of one that is cut off"""
     data = PACKINGS[packing](b"before " * 999 + f"{KEY}\n{MADE.pem}".encode() + b" after" * 999)
     (tmp_path / "file").write_bytes(data)
     found, searched = CANARY.in_folder(tmp_path)
@@ -178,7 +178,7 @@ def test_what_is_packed_is_found(packing: str, tmp_path: Path) -> None:
     assert CANARY.in_bytes("here", PACKINGS[packing](b"nothing " * 999)) == []
 
 
-def test_an_archive_that_is_cut_off_is_searched_as_far_as_it_goes() -> None:
+def test_a_truncated_archive_is_searched_to_its_end() -> None:
     """should find what can still be read, and not fail on the rest"""
     noise = secrets.token_bytes(1 << 20)
     data = gzip.compress(KEY.encode() + noise)
@@ -187,15 +187,15 @@ def test_an_archive_that_is_cut_off_is_searched_as_far_as_it_goes() -> None:
 
 
 @pytest.mark.parametrize("at", [CHUNK_BYTES - 1, CHUNK_BYTES - len(KEY) // 2, CHUNK_BYTES + 1])
-def test_what_lies_across_two_chunks_is_found(at: int) -> None:
+def test_a_secret_across_two_chunks_is_found(at: int) -> None:
     """should miss nothing where one read ends and the next begins"""
     data = b"." * at + KEY.encode() + b"." * 99
     assert names(CANARY.in_bytes("here", data)) == {"key"}
     assert names(CANARY.in_bytes("here", gzip.compress(data, 1))) == {"key"}
 
 
-def test_a_database_is_searched_with_what_it_has_not_written_back(tmp_path: Path) -> None:
-    """should find a value in the log beside the file, and one that is spread over pages"""
+def test_a_database_is_searched_with_its_write_ahead_log(tmp_path: Path) -> None:
+    """should find a value in the log next to the file, and one that is spread over pages"""
     path = tmp_path / "prefect.db"
     with closing(sqlite3.connect(path)) as base:
         base.execute("pragma journal_mode=wal")
@@ -213,15 +213,15 @@ def test_a_database_is_searched_with_what_it_has_not_written_back(tmp_path: Path
     }
 
 
-def test_a_files_name_is_a_place_too(tmp_path: Path) -> None:
-    """should find what somebody has named a file after"""
+def test_a_files_name_is_searched_too(tmp_path: Path) -> None:
+    """should find a secret that is used as a file's name"""
     (tmp_path / KEY).touch()
     found, _ = CANARY.in_folder(tmp_path)
     assert names(found) == {"key"}
 
 
-def test_only_what_is_allowed_or_older_is_left_out(tmp_path: Path) -> None:
-    """should leave out the named file and what nobody has touched since, and follow no link"""
+def test_only_allowed_or_older_files_are_left_out(tmp_path: Path) -> None:
+    """should leave out the named file and files without a later change, and follow no link"""
     for name in ("allowed", "not"):
         (tmp_path / name).write_text(KEY)
     (tmp_path / "link").symlink_to(tmp_path / "not")
@@ -232,8 +232,8 @@ def test_only_what_is_allowed_or_older_is_left_out(tmp_path: Path) -> None:
     assert CANARY.in_folder(tmp_path, since=time.time() + 60) == ([], [])
 
 
-def test_a_find_does_not_show_the_secret() -> None:
-    """should say what is where, in which form, and nothing that a log may not have"""
+def test_a_finding_does_not_show_the_secret() -> None:
+    """should name place and form, and nothing that must not be in a log"""
     secret = text_secret("key", KEY)
     (found,) = CANARY.in_text("there", KEY)
     assert str(found) == "key (text, plain) in there"
@@ -245,14 +245,14 @@ def test_a_find_does_not_show_the_secret() -> None:
 
 
 def test_short_pieces_are_refused() -> None:
-    """should not search for what is found by chance"""
+    """should not search for texts that are found by chance"""
     with pytest.raises(AssertionError):
         Canary([Secret("pin", {"text": b"1234"})])
     assert all(len(form) >= 12 for form in forms(KEY.encode()))
 
 
 def test_processes_are_seen_with_arguments_and_environment(tmp_path: Path) -> None:
-    """should see a child's, and what a file of variables held while it was there"""
+    """should see those of a child, and the content of a variables file while it existed"""
     code = "import sys; print('ready', flush=True); sys.stdin.read()"
     with Watch(tmp_path) as watch:
         variables = tmp_path / "tmp1.tfvars.json"

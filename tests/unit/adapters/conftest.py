@@ -1,4 +1,4 @@
-"""A Terraform that a test decides about, and roots that run it."""
+"""A Terraform whose behaviour the test chooses, and roots that run it."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ OUTPUTS = line(
 
 
 class StandIn:
-    """A `terraform` on PATH that does what a test says and remembers how it was called."""
+    """A `terraform` on PATH that does what a test says and records its calls."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

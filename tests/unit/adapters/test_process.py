@@ -1,4 +1,4 @@
-"""Children end when their work must: at a deadline, on an interruption, on our own death."""
+"""Children end when their work must end: at a deadline, on an interruption, on our own death."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from lab.settings import ROOT
 from lab.waiting import wait_for
 
 LONG = 30.0
-#: Says `int` for each SIGINT, and goes on.
+#: Prints `int` for each SIGINT, and goes on.
 STUBBORN = "trap 'echo int' INT; echo $$; while :; do sleep 0.02; done"
 #: A background child of a shell ignores SIGINT: only its group can end it.
 WITH_GRANDCHILD = "trap 'exit 7' INT; sleep 300 & echo $$; echo $!; wait"
@@ -67,7 +67,7 @@ def heard() -> Heard:
 
 
 @pytest.fixture
-def beside() -> Iterator[ThreadPoolExecutor]:
+def threads() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(max_workers=4) as pool:
         yield pool
         interrupt_children()
@@ -78,7 +78,7 @@ def start(pool: ThreadPoolExecutor, heard: Heard, script: str) -> Future[Finishe
 
 
 def test_returns_code_and_both_streams() -> None:
-    """should return whatever the exit code, with each stream apart"""
+    """should return the exit code, whatever it is, and both streams separately"""
     done = run_child(["sh", "-c", "echo out; echo err >&2; exit 3"], deadline=LONG)
     assert done == Finished(3, "out\n", "err\n")
 
@@ -95,32 +95,32 @@ def test_lines_come_in_order_per_stream() -> None:
     assert err.lines == [str(-n) for n in range(count)] == done.stderr.splitlines()
 
 
-def test_bytes_that_are_no_text_do_not_end_it() -> None:
-    """should show what it cannot read as such"""
+def test_bytes_that_are_no_text_are_shown() -> None:
+    """should mark what it cannot decode, and go on"""
     assert "\ufffd" in run_child(["printf", r"\377"], deadline=LONG).stdout
 
 
 def test_environment_and_folder_are_the_given_ones(tmp_path: Path) -> None:
-    """should take ``env`` for the whole environment"""
+    """should use ``env`` as the whole environment"""
     env = {"PATH": os.environ["PATH"], "ONLY": "this"}
     done = run_child(["sh", "-c", "pwd; echo $ONLY$HOME"], deadline=LONG, cwd=tmp_path, env=env)
     assert done.stdout.splitlines() == [str(tmp_path), "this"]
 
 
-def test_missing_program_is_named() -> None:
+def test_a_missing_program_is_named() -> None:
     """should say which program to install"""
     with pytest.raises(PermanentError, match="no-such-program is not on PATH"):
         run_child(["no-such-program"], deadline=LONG)
 
 
-def test_program_is_looked_for_in_the_given_environment(tmp_path: Path) -> None:
-    """should look in the child's PATH, not in ours"""
+def test_the_program_is_found_in_the_given_environment(tmp_path: Path) -> None:
+    """should search the child's PATH, not ours"""
     with pytest.raises(PermanentError, match="sh is not on PATH"):
         run_child(["sh", "-c", "true"], deadline=LONG, env={"PATH": str(tmp_path)})
 
 
-def test_deadline_ends_child_and_grandchild(heard: Heard) -> None:
-    """should leave no process of the child's group, also those that ignore the signal"""
+def test_the_deadline_ends_child_and_grandchild(heard: Heard) -> None:
+    """should leave no process of the child's group, not even one that ignores the signal"""
     with pytest.raises(DeadlineError, match="sh did not end within 1s"):
         run_child(["sh", "-c", WITH_GRANDCHILD], deadline=1, on_stdout=heard)
     child, grandchild = map(int, heard.lines)
@@ -128,8 +128,8 @@ def test_deadline_ends_child_and_grandchild(heard: Heard) -> None:
     assert wait_gone(grandchild, LONG)
 
 
-def test_grandchild_does_not_outlive_a_child_that_ended(heard: Heard) -> None:
-    """should end what a finished child left running"""
+def test_a_grandchild_does_not_outlive_a_child_that_ended(heard: Heard) -> None:
+    """should end the processes that a finished child left running"""
     done = run_child(
         ["sh", "-c", "sleep 300 >/dev/null 2>&1 & echo $!"], deadline=LONG, on_stdout=heard
     )
@@ -137,7 +137,7 @@ def test_grandchild_does_not_outlive_a_child_that_ended(heard: Heard) -> None:
     assert wait_gone(int(heard.lines[0]), LONG)
 
 
-def test_deadline_kills_a_child_that_ignores_the_signal(
+def test_the_deadline_kills_a_child_that_ignores_the_signal(
     heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """should signal once, wait for the grace period, then kill"""
@@ -148,9 +148,11 @@ def test_deadline_kills_a_child_that_ignores_the_signal(
     assert heard.lines[1:] == ["int"]
 
 
-def test_interruption_ends_every_child_by_signal(beside: ThreadPoolExecutor, heard: Heard) -> None:
-    """should let each child end by itself and raise for each that it was interrupted"""
-    runs = [start(beside, heard, WITH_GRANDCHILD) for _ in range(2)]
+def test_an_interruption_ends_every_child_by_signal(
+    threads: ThreadPoolExecutor, heard: Heard
+) -> None:
+    """should let each child end by itself, and raise for each that it was interrupted"""
+    runs = [start(threads, heard, WITH_GRANDCHILD) for _ in range(2)]
     pids = [int(line) for line in heard.at_least(4)]
     interrupt_children()
     for run in runs:
@@ -159,12 +161,12 @@ def test_interruption_ends_every_child_by_signal(beside: ThreadPoolExecutor, hea
     assert all(wait_gone(pid, LONG) for pid in pids)
 
 
-def test_interruption_kills_a_child_that_ignores_it(
-    beside: ThreadPoolExecutor, heard: Heard, monkeypatch: pytest.MonkeyPatch
+def test_an_interruption_kills_a_child_that_ignores_it(
+    threads: ThreadPoolExecutor, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """should not wait for the child's deadline, nor signal twice"""
+    """should neither wait for the child's deadline nor signal twice"""
     monkeypatch.setattr(process, "GRACE", 0.5)
-    run = start(beside, heard, STUBBORN)
+    run = start(threads, heard, STUBBORN)
     (pid,) = heard.at_least(1)
     interrupt_children()
     with pytest.raises(InterruptedWorkError):
@@ -173,8 +175,8 @@ def test_interruption_kills_a_child_that_ignores_it(
     assert heard.lines[1:] == ["int"]
 
 
-def test_no_child_starts_once_interrupted(tmp_path: Path) -> None:
-    """should refuse new work while the run ends, and take it again in the next run"""
+def test_no_child_starts_after_an_interruption(tmp_path: Path) -> None:
+    """should refuse new work while the run ends, and accept it again in the next run"""
     interrupt_children()
     with pytest.raises(InterruptedWorkError, match="touch was not started"):
         run_child(["touch", str(tmp_path / "made")], deadline=LONG)
@@ -188,10 +190,10 @@ def test_no_child_starts_once_interrupted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit])
 def test_an_ending_run_interrupts_the_children_of_other_threads(
-    beside: ThreadPoolExecutor, heard: Heard, ending: type[BaseException]
+    threads: ThreadPoolExecutor, heard: Heard, ending: type[BaseException]
 ) -> None:
-    """should reach children whose tasks run in threads of their own"""
-    run = start(beside, heard, WITH_GRANDCHILD)
+    """should reach children whose tasks run in other threads"""
+    run = start(threads, heard, WITH_GRANDCHILD)
     heard.at_least(2)
     with pytest.raises(ending), interruptible():
         raise ending
@@ -200,16 +202,16 @@ def test_an_ending_run_interrupts_the_children_of_other_threads(
 
 
 def test_a_failed_task_does_not_interrupt_the_others() -> None:
-    """should leave other children alone when something merely went wrong"""
+    """should leave other children alone after an ordinary error"""
     with pytest.raises(ValueError, match="wrong"), interruptible():
         raise ValueError("wrong")
     raise_if_interrupted("the work")
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not on this machine")
-def test_child_is_interrupted_when_we_are_killed(tmp_path: Path) -> None:
-    """should let it end gracefully, its last words included, though no code of ours runs"""
-    last_words = f"echo stopping; echo stopping >&2; echo > {tmp_path}/told; exit"
+def test_a_child_is_interrupted_when_we_are_killed(tmp_path: Path) -> None:
+    """should let it end gracefully, last output included, although no code of the project runs"""
+    last_words = f"echo stopping; echo stopping >&2; echo > {tmp_path}/ended; exit"
     script = (
         f"trap '{last_words}' INT; echo $$ > {tmp_path}/draft;"
         f"mv {tmp_path}/draft {tmp_path}/pid; while :; do sleep 0.02; done"
@@ -224,7 +226,7 @@ def test_child_is_interrupted_when_we_are_killed(tmp_path: Path) -> None:
         wait_for("the child", lambda: pid_path.exists() or None, deadline=LONG, longest_pause=0.05)
         parent.send_signal(signal.SIGKILL)
         assert wait_gone(int(pid_path.read_text()), LONG)
-        assert (tmp_path / "told").exists()
+        assert (tmp_path / "ended").exists()
     finally:
         parent.kill()
         parent.wait()

@@ -1,4 +1,4 @@
-"""The firewall is opened only to an address on which independent sources agree."""
+"""The firewall is opened only to an address that independent sources agree on."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ SLOW = httpx.ReadTimeout("slow")
         [HOST],
     ],
 )
-def test_two_that_agree_are_believed(answers: list[Answer]) -> None:
-    """should be the one host that two sources name, or the only source given"""
+def test_an_address_from_two_sources_is_used(answers: list[Answer]) -> None:
+    """should be the host that two sources name, or the only given source"""
     assert ask(answers) == f"{HOST}/32"
 
 
 @pytest.mark.parametrize("answers", [[HOST, "8.8.8.8", HOST], [HOST, "8.8.8.8"]])
-def test_two_that_differ_are_not(answers: list[Answer]) -> None:
-    """should say who said what, not vote, and not try again"""
+def test_two_different_addresses_are_refused(answers: list[Answer]) -> None:
+    """should name each source's answer, choose none, and not try again"""
     with pytest.raises(PermanentError) as caught:
         ask(answers)
     assert f"https://a.test says {HOST}/32" in caught.value.message
@@ -88,15 +88,15 @@ def test_two_that_differ_are_not(answers: list[Answer]) -> None:
         [SLOW],
     ],
 )
-def test_too_few_answers_may_pass(answers: list[Answer]) -> None:
-    """should be worth another try, and say how an address is given by hand"""
+def test_too_few_answers_are_a_transient_error(answers: list[Answer]) -> None:
+    """should be worth another try, and say how to give an address by hand"""
     with pytest.raises(TransientError) as caught:
         ask(answers)
     assert is_transient(caught.value)
     assert "LAB_DEPLOYER_ADDRESS" in caught.value.hint
 
 
-def test_each_unusable_answer_is_told() -> None:
+def test_each_unusable_answer_is_logged() -> None:
     """should log which source failed, and how"""
     said: list[str] = []
     ask([HOST, "10.0.0.1", HOST], said.append)
@@ -106,7 +106,7 @@ def test_each_unusable_answer_is_told() -> None:
 
 
 def test_a_source_that_is_no_url_is_an_unusable_answer() -> None:
-    """should not end in a traceback when somebody mistypes a source"""
+    """should not end in a traceback after a typing error in a source"""
     with pytest.raises(TransientError):
         find_address(
             ["https://[", "https://a b"],
@@ -114,7 +114,7 @@ def test_a_source_that_is_no_url_is_an_unusable_answer() -> None:
         )
 
 
-def test_no_source_at_all() -> None:
+def test_without_a_source_there_is_no_address() -> None:
     """should say that the address is not known"""
     with pytest.raises(TransientError):
         find_address([])
@@ -129,8 +129,8 @@ def test_no_source_at_all() -> None:
         (["::1"], 1),
     ],
 )
-def test_a_machine_that_goes_out_over_ipv6_is_told_so(answers: list[Answer], seen: int) -> None:
-    """should say what is the matter and not try again, since the next answers would be the same"""
+def test_ipv6_answers_are_refused_as_such(answers: list[Answer], seen: int) -> None:
+    """should name the cause and not try again, because the next answers would be the same"""
     with pytest.raises(PermanentError) as caught:
         ask(answers)
     assert f"{seen} of {len(answers)} sources see us over IPv6" in caught.value.message
@@ -139,8 +139,8 @@ def test_a_machine_that_goes_out_over_ipv6_is_told_so(answers: list[Answer], see
 
 
 @pytest.mark.parametrize("private", ["10.0.0.7", "172.16.9.1", "100.64.0.1", "169.254.1.1"])
-def test_a_private_address_is_never_believed(private: str) -> None:
-    """should not open the firewall to what a proxy calls itself, though all agree on it"""
+def test_a_private_address_is_never_used(private: str) -> None:
+    """should not open the firewall to a proxy's own address, even if all sources agree"""
     said: list[str] = []
     with pytest.raises(TransientError, match="0 of 3 sources"):
         ask([private] * 3, said.append)
@@ -149,7 +149,7 @@ def test_a_private_address_is_never_believed(private: str) -> None:
 
 
 class Endless(httpx.SyncByteStream):
-    """An answer that goes on for ever; counts how much of it was taken."""
+    """An answer without an end; counts the bytes that were read."""
 
     def __init__(self, chunk: bytes) -> None:
         self.chunk, self.taken = chunk, 0
@@ -170,16 +170,16 @@ def ask_endless(body: Endless, said: list[str]) -> None:
         )
 
 
-def test_an_answer_without_end_is_left() -> None:
-    """should read no more than an address is long, and say that it was more"""
+def test_an_endless_answer_is_abandoned() -> None:
+    """should read only as much as an address is long, and say that there was more"""
     body, said = Endless(b"8.8.4.4 "), []
     ask_endless(body, said)
     assert body.taken < 20
     assert "more than an address is long" in said[0]
 
 
-def test_an_answer_in_drops_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """should wait for the whole answer no longer than for its beginning"""
+def test_a_very_slow_answer_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """should wait for the whole answer only as long as for its beginning"""
     body, said = Endless(b" "), []
     clock = iter(range(0, 10_000, 3))
     monkeypatch.setattr(address, "time", SimpleNamespace(monotonic=lambda: next(clock)))

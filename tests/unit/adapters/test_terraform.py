@@ -1,4 +1,4 @@
-"""How Terraform is run: with which variables, secrets, backend and environment, and to its end."""
+"""How Terraform runs: with which variables, secrets, backend and environment, and how it ends."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SECRET_PEM = "-----BEGIN CANARY-----\nof two lines\n"
 
 
 def test_up_returns_the_outputs(make_root: Make, stand_in: StandIn) -> None:
-    """should give each output's value, of whatever type"""
+    """should return each output's value, of whatever type"""
     stand_in.does("apply", 0, line("version", "Terraform 1.11.4"), "not json", "[]", OUTPUTS)
     assert make_root().up({}) == {"cluster_name": "gateway-lab-demo", "subnets": ["a", "b"]}
 
 
-def test_up_of_some_resources_targets_these_alone(make_root: Make, stand_in: StandIn) -> None:
-    """should leave all others as they are, and target nothing where nothing is named"""
+def test_up_of_some_resources_targets_only_these(make_root: Make, stand_in: StandIn) -> None:
+    """should leave all other resources, and target nothing if none is named"""
     root = make_root()
     root.up({})
     root.up({}, only=["aws_vpc.this", "aws_subnet.public"])
@@ -37,7 +37,7 @@ def test_up_of_some_resources_targets_these_alone(make_root: Make, stand_in: Sta
 
 
 def test_outputs_are_those_of_this_apply(make_root: Make, stand_in: StandIn) -> None:
-    """should not return what an earlier apply said"""
+    """should not return the outputs of an earlier apply"""
     root = make_root()
     stand_in.does("apply", 0, OUTPUTS)
     root.up({})
@@ -45,8 +45,8 @@ def test_outputs_are_those_of_this_apply(make_root: Make, stand_in: StandIn) -> 
     assert root.up({}) == {}
 
 
-def test_the_log_hears_what_happens(make_root: Make, stand_in: StandIn) -> None:
-    """should tell of resources, warnings and stderr, not of every line nor of what was meant"""
+def test_the_log_names_the_changes(make_root: Make, stand_in: StandIn) -> None:
+    """should log resources, warnings and stderr, but not every line and no planned change"""
     stand_in.does(
         "apply",
         0,
@@ -67,7 +67,7 @@ def test_the_log_hears_what_happens(make_root: Make, stand_in: StandIn) -> None:
 
 
 @pytest.mark.parametrize("verb", ["apply", "destroy"])
-def test_variables_go_through_a_file_that_is_gone_afterwards(
+def test_variables_are_passed_in_a_temporary_file(
     make_root: Make, stand_in: StandIn, verb: str
 ) -> None:
     """should pass values of every type, leave no file, and put none of them into the arguments"""
@@ -81,7 +81,7 @@ def test_variables_go_through_a_file_that_is_gone_afterwards(
 
 
 def test_the_variables_file_is_gone_after_a_failure(make_root: Make, stand_in: StandIn) -> None:
-    """should not leave values behind where Terraform failed"""
+    """should not leave values behind if Terraform failed"""
     stand_in.does("apply", 1, diagnostic("no"))
     with pytest.raises(TerraformError):
         make_root().up({"lab": "demo"})
@@ -93,7 +93,7 @@ def test_the_variables_file_is_gone_after_a_failure(make_root: Make, stand_in: S
 def test_runs_unattended_in_its_module(
     make_root: Make, stand_in: StandIn, root_module: Path, verb: str
 ) -> None:
-    """should ask nobody, wait for a held lock for a bounded time, and speak JSON"""
+    """should ask no question, wait only a limited time for a held lock, and write JSON"""
     root = make_root()
     (root.up if verb == "apply" else root.down)({})
     (call,) = stand_in.calls(verb)
@@ -103,7 +103,7 @@ def test_runs_unattended_in_its_module(
 
 
 def test_no_credentials_in_any_argument(make_root: Make, stand_in: StandIn) -> None:
-    """should pass credentials by environment only"""
+    """should pass credentials only in the environment"""
     make_root().up({})
     for verb in ("init", "apply"):
         (call,) = stand_in.calls(verb)
@@ -113,7 +113,7 @@ def test_no_credentials_in_any_argument(make_root: Make, stand_in: StandIn) -> N
 
 
 def test_a_secret_reaches_one_apply_and_nothing_else(make_root: Make, stand_in: StandIn) -> None:
-    """should pass it by environment: no argument, file, log or later command has it"""
+    """should pass it in the environment: no argument, file, log or later command has it"""
     root = make_root()
     root.up({"lab": "demo"}, secrets={"tls_pem": SECRET_PEM})
     root.up({"lab": "demo"})
@@ -127,7 +127,7 @@ def test_a_secret_reaches_one_apply_and_nothing_else(make_root: Make, stand_in: 
 
 
 def test_a_secret_is_forgotten_after_a_failure(make_root: Make, stand_in: StandIn) -> None:
-    """should not be handed to the next command, nor stand in the error"""
+    """should not pass it to the next command, nor show it in the error"""
     root = make_root()
     stand_in.does("apply", 1, diagnostic("no"))
     with pytest.raises(TerraformError) as caught:
@@ -137,10 +137,10 @@ def test_a_secret_is_forgotten_after_a_failure(make_root: Make, stand_in: StandI
     assert "TF_VAR_tls_pem" not in stand_in.calls("destroy")[0]["env"]
 
 
-def test_our_environment_does_not_change_its_meaning(
+def test_our_environment_does_not_change_its_behaviour(
     make_root: Make, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """should drop what people set for Terraform by hand, and what is only ours"""
+    """should drop variables that people set for Terraform by hand, and our own variables"""
     dropped = ("TF_VAR_lab", "TF_CLI_ARGS_apply", "TF_WORKSPACE", "LAB_HOME", "PREFECT_API_KEY")
     for name in (*dropped, "TF_DATA_DIR", "TF_CLI_CONFIG_FILE"):
         monkeypatch.setenv(name, "from outside")
@@ -154,7 +154,7 @@ def test_our_environment_does_not_change_its_meaning(
 
 
 def test_initialises_once(make_root: Make, stand_in: StandIn) -> None:
-    """should not pay for an init again, in this process or the next"""
+    """should not run init again, in this process or the next"""
     root = make_root()
     root.up({})
     root.down({})
@@ -164,10 +164,8 @@ def test_initialises_once(make_root: Make, stand_in: StandIn) -> None:
     assert {"-reconfigure", "-lockfile=readonly"} <= set(call["argv"])
 
 
-def test_a_destroy_reads_what_is_there_only_where_it_must(
-    make_root: Make, stand_in: StandIn
-) -> None:
-    """should take the state for true, and read everything where that was not enough"""
+def test_a_destroy_refreshes_only_if_it_must(make_root: Make, stand_in: StandIn) -> None:
+    """should trust the state, and refresh it only if that was not enough"""
     make_root().down({})
     stand_in.does("destroy", 1, diagnostic("something else is still in it"))
     with pytest.raises(PermanentTerraformError, match="still in it"):
@@ -180,7 +178,7 @@ def test_a_destroy_reads_what_is_there_only_where_it_must(
 def test_initialises_again_for_something_else(
     make_root: Make, stand_in: StandIn, root_module: Path, tmp_path: Path, changed: str
 ) -> None:
-    """should not work in another state, or with other providers, than it was asked to"""
+    """should not work with another state or other providers than the given ones"""
     make_root().up({})
     changes: dict[str, Any] = {}
     if changed == "backend":
@@ -196,7 +194,7 @@ def test_initialises_again_for_something_else(
 
 
 def test_a_failed_init_is_done_again(make_root: Make, stand_in: StandIn) -> None:
-    """should not take a failed init for one that was done, nor apply after it"""
+    """should not take a failed init for a completed one, nor apply after it"""
     stand_in.does("init", 1, diagnostic("Failed to query available provider packages"))
     root = make_root()
     with pytest.raises(TerraformError, match="terraform init failed"):
@@ -232,7 +230,7 @@ def test_an_interruption_lets_it_end_by_itself(
 
 
 def test_a_deadline_ends_it(make_root: Make, stand_in: StandIn) -> None:
-    """should not wait for a hanging Terraform for ever"""
+    """should not wait forever for a hanging Terraform"""
     stand_in.does("destroy", "wait", "")
     make_root().up({})
     with pytest.raises(DeadlineError, match="terraform did not end"):

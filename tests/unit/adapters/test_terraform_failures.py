@@ -1,4 +1,4 @@
-"""What a failure of Terraform means: its own words, worth another try or not, whose lock."""
+"""What a failure of Terraform means: its message, whether it may pass, and whose lock it was."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.unit.adapters.fake_terraform import LONG, Make, StandIn, diagnostic
 
 
 def test_a_refused_destroy_is_not_tried_again(make_root: Make, stand_in: StandIn) -> None:
-    """should name the right that is missing at once"""
+    """should name the missing permission at once"""
     said = "User: arn:aws:iam::1:user/me is not authorized to perform: ec2:DeleteVpc on resource: *"
     stand_in.does("destroy", 1, diagnostic("deleting the VPC", said))
     with pytest.raises(PermanentTerraformError, match="ec2:DeleteVpc"):
@@ -47,10 +47,10 @@ HERE = f"root@{socket.gethostname()}"
 @pytest.mark.parametrize(
     ("who", "age"), [(HERE, timedelta()), ("root@elsewhere", 2 * LONG + timedelta(seconds=5))]
 )
-def test_a_lock_that_a_dead_run_left_is_broken(
+def test_a_lock_of_a_dead_run_is_broken(
     make_root: Make, stand_in: StandIn, verb: str, who: str, age: timedelta
 ) -> None:
-    """should break it by its ID, say whose it was, and go on"""
+    """should break it by its ID, name its owner, and go on"""
     stand_in.does(verb, 1, locked(who, now() - age))
     root = make_root()
     (root.up if verb == "apply" else root.down)({})
@@ -61,7 +61,7 @@ def test_a_lock_that_a_dead_run_left_is_broken(
 
 
 def test_a_lock_of_another_machine_is_left_alone(make_root: Make, stand_in: StandIn) -> None:
-    """should wait for it, and fail with what may pass"""
+    """should wait for it, and fail with a transient error"""
     stand_in.does("apply", 1, locked("root@elsewhere", now() - LONG))
     with pytest.raises(TransientTerraformError, match="acquiring the state lock"):
         make_root().up({})
@@ -72,7 +72,7 @@ def test_a_lock_of_another_machine_is_left_alone(make_root: Make, stand_in: Stan
 def test_a_terraform_that_works_on_the_state_keeps_its_lock(
     make_root: Make, stand_in: StandIn, tmp_path: Path, data: str | None
 ) -> None:
-    """should spare the lock of our other run and of a person's, not of another lab's run"""
+    """should keep the lock of our other run and of a person's, not of another lab's run"""
     stand_in.does("apply", 1, locked(HERE, now()))
     program = tmp_path / "terraform"
     shutil.copy(str(shutil.which("sleep")), program)
@@ -89,8 +89,8 @@ def test_a_terraform_that_works_on_the_state_keeps_its_lock(
     assert len(stand_in.calls("force-unlock")) == (1 if data == "other" else 0)
 
 
-def test_the_error_is_terraforms_own_words(make_root: Make, stand_in: StandIn) -> None:
-    """should hold each diagnostic with its resource, and no warning"""
+def test_the_error_has_terraforms_own_words(make_root: Make, stand_in: StandIn) -> None:
+    """should have each diagnostic with its resource, and no warning"""
     stand_in.does(
         "apply",
         1,
@@ -128,7 +128,7 @@ LOCKED = (
         ("creating bucket", "OperationAborted: A conflicting operation is in progress"),
     ],
 )
-def test_what_passes_is_transient(
+def test_a_passing_failure_is_transient(
     make_root: Make, stand_in: StandIn, summary: str, detail: str
 ) -> None:
     """should be tried again"""
@@ -148,7 +148,7 @@ def test_what_passes_is_transient(
         ("creating VPC", "VpcLimitExceeded: The maximum number of VPCs has been reached."),
     ],
 )
-def test_what_stays_is_permanent(
+def test_a_lasting_failure_is_permanent(
     make_root: Make, stand_in: StandIn, summary: str, detail: str
 ) -> None:
     """should not be tried again"""
@@ -157,14 +157,14 @@ def test_what_stays_is_permanent(
         make_root().up({})
 
 
-def test_an_error_without_diagnostics_is_told_by_stderr(make_root: Make, stand_in: StandIn) -> None:
-    """should show what there is, such as a crash"""
+def test_an_error_without_diagnostics_shows_stderr(make_root: Make, stand_in: StandIn) -> None:
+    """should show the available text, such as a crash"""
     stand_in.does("apply", 11, stderr="panic: runtime error")
     with pytest.raises(PermanentTerraformError, match="panic: runtime error"):
         make_root().up({})
 
 
-def test_interrupted_terraform_is_no_failure_of_its_own(make_root: Make, stand_in: StandIn) -> None:
+def test_an_interrupted_terraform_is_no_error(make_root: Make, stand_in: StandIn) -> None:
     """should not be taken for an error, and not be tried again"""
     stand_in.does("apply", 1, diagnostic("execution halted"), diagnostic("operation canceled"))
     with pytest.raises(InterruptedWorkError) as caught:

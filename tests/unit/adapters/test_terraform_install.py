@@ -20,7 +20,7 @@ from tests.unit.adapters.fake_terraform import StandIn
         ('{"terraform_version": "2.0.0"}', (2, 0, 0)),
     ],
 )
-def test_takes_a_version_that_is_new_enough(
+def test_accepts_a_version_that_is_new_enough(
     stand_in: StandIn, text: str, version: tuple[int, ...]
 ) -> None:
     """should compare numbers, not texts"""
@@ -44,7 +44,7 @@ def test_takes_a_version_that_is_new_enough(
     ],
 )
 def test_refuses_an_old_or_unknown_version(stand_in: StandIn, text: str, why: str) -> None:
-    """should say what it found and which version to install"""
+    """should name the version that it found and the version to install"""
     stand_in.answers_version(text)
     with pytest.raises(PermanentError) as caught:
         terraform_version()
@@ -64,10 +64,10 @@ def test_refuses_to_go_on_without_terraform(
 
 
 @pytest.mark.parametrize("depth", ["", "one", "one/two"])
-def test_finds_a_provider_that_the_machine_carries(
+def test_finds_a_provider_on_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, depth: str
 ) -> None:
-    """should point Terraform at the mirror for this provider, and only for it"""
+    """should point Terraform to the mirror for this provider only"""
     mirror = tmp_path / "opt" / depth
     (mirror / terraform.PROVIDER).mkdir(parents=True)
     monkeypatch.setattr(terraform, "_MIRROR_ROOTS", (str(tmp_path / "no"), str(tmp_path / "opt")))

@@ -1,4 +1,4 @@
-"""A stubbed cloud for each test, which must ask all that the test has prepared answers for."""
+"""A stubbed cloud for each test, which must ask for all the answers that the test has prepared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An AWS account as the sweep sees it: many things, on pages, some of them somebody else's."""
+"""An AWS account as the sweep sees it: many resources, on several pages, some of other owners."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ NETWORK = {
 }
 SERVICES = ("scheduler", "stepfunctions", "ecs", "secretsmanager", "logs", "ec2", "iam")
 ROLES = ("execution", "task", "scheduler", "stop")
-#: AWS allows a role no more tags and inline policies than stand on one page.
+#: AWS allows a role only as many tags and inline policies as fit on one page.
 ONE_PAGE = {"ListRoleTags", "ListRolePolicies"}
 
 
 class Refusal(NamedTuple):
-    """How a call is refused, if it asks for what is called like ``of``."""
+    """How a call is refused, if it is about the resource called ``of``."""
 
     code: str = "DependencyViolation"
     message: str = "it is in use"
@@ -37,7 +37,7 @@ class Refusal(NamedTuple):
 
 
 class Account:
-    """An account's things, listed one a page by every call that botocore says has pages."""
+    """An account's resources, one a page in every call that has pages in botocore."""
 
     def __init__(self) -> None:
         self.labs: list[tuple[str, bool]] = []
@@ -48,17 +48,17 @@ class Account:
             self._attach(service)
 
     def empty(self) -> Account:
-        """The account without a thing and without a memory: its clients take long to make."""
+        """Remove all resources and recorded calls; keep the clients, which take long to make."""
         self.labs, self.calls, self.refused = [], [], {}
         return self
 
     def has(self, lab: str, *, ours: bool = True) -> None:
-        """Everything of a lab; not ``ours``: things of that name without the project's tags."""
+        """Add everything of a lab; if not ``ours``, without the project's tags."""
         self.labs.append((lab, ours))
 
     def _attach(self, service: str) -> None:
         client = self.cloud.client(service)
-        # Services are looked at side by side, some by one client.
+        # Services are read in parallel, some of them by one client.
         asked = threading.local()
 
         def remember(params: dict[str, Any], **_: Any) -> None:
@@ -88,13 +88,13 @@ class Account:
         return SimpleNamespace(status_code=200), whole
 
     def _names(self, prefix: str = "") -> list[tuple[str, str, bool]]:
-        """Names of labs' things, and lastly one that is called like no lab."""
+        """Names of labs' resources, and at the end one that belongs to no lab."""
         known = [(lab, f"gateway-lab-{lab}", ours) for lab, ours in self.labs]
         known.append(("", "somebody-elses", False))
         return [item for item in known if item[1].startswith(prefix)]
 
     def _tags(self, name: str, key: str, value: str) -> list[dict[str, str]]:
-        """The tags of what is called ``name`` (or has it in its ARN), in a service's spelling."""
+        """The tags of the resource ``name`` (or with it in its ARN), in a service's spelling."""
         for lab, resource, ours in self._names():
             stem = name.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
             if ours and stem in {resource, lab, *(f"{resource}-{r}" for r in ROLES)}:
@@ -244,7 +244,7 @@ class Account:
 
 
 def _page(config: Any, whole: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
-    """The page of ``whole`` that is asked for, as the service's own paging has it."""
+    """The requested page of ``whole``, in the service's own form of paging."""
     at = int(asked.get(config["input_token"]) or 0)
     items = whole[config["result_key"]]
     page = {**whole, config["result_key"]: items[at : at + 1]}

@@ -1,7 +1,7 @@
-"""Bedrock as a test wants it, behind HTTP: the local cloud calls every model that it knows active.
+"""A Bedrock with the test's answers, behind HTTP: the local cloud knows only active models.
 
-Paths, and the shape of each answer, are botocore's own description of the service: a fake that
-answers what AWS could not say fails the test.
+Paths, and the shape of each answer, are botocore's own description of the service: an answer
+that AWS could not give fails the test.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class FakeBedrock:
         self.access: dict[str, dict[str, Any]] = {}
         self.offers: dict[str, str] = {}
         self.profiles: dict[str, list[str]] = {}
-        #: What the next questions after an agreement are answered with; the last one stays.
+        #: The answers to the next questions after an agreement; the last one stays.
         self.after: dict[str, list[str]] = {}
         self.error_message: str | None = None
         self.use_case = True
@@ -61,7 +61,7 @@ class FakeBedrock:
         offered: bool = False,
         **life: datetime,
     ) -> FakeBedrock:
-        """Know ``model_id``; ``life`` are further fields of its lifecycle."""
+        """Add ``model_id``; ``life`` are further fields of its lifecycle."""
         self.details[model_id] = {
             "modelArn": _ARN + model_id,
             "modelId": model_id,
@@ -80,7 +80,7 @@ class FakeBedrock:
         return self
 
     def asked(self, operation: str) -> list[str]:
-        """What ``operation`` was asked for, in order of arrival."""
+        """The arguments of each call of ``operation``, in order of arrival."""
         return [what for name, what in self.calls if name == operation]
 
     def answer(self, operation: str, asked: dict[str, Any]) -> dict[str, Any]:

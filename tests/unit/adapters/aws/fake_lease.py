@@ -1,4 +1,4 @@
-"""A store and a clock of a test's own, and the runs on several machines that want one lab."""
+"""A store and a clock of the test's own, and the runs on several machines that want one lab."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEY = lease_key("demo")
 
 
 class FakeStore:
-    """A store with S3's conditional writes; a test may step in before and after each."""
+    """A store with S3's conditional writes; a test may act before and after each write."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
@@ -44,7 +44,7 @@ class FakeStore:
                 self.changed.notify_all()
 
     def until(self, come: Callable[[], bool]) -> None:
-        """Wait for what another thread does; a failure rather than a hang."""
+        """Wait for another thread; fail instead of waiting forever."""
         with self.changed:
             assert self.changed.wait_for(come, timeout=10), "it never came"
 
@@ -58,7 +58,7 @@ class FakeStore:
 
 
 class Clock:
-    """Time that passes when somebody sleeps, and what else happens meanwhile."""
+    """Time that passes when somebody sleeps, and other events that happen meanwhile."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -106,13 +106,13 @@ class Setting:
         return Holder(doing="lab-up", run=run, host="here", since="2030-01-31T12:00:00Z")
 
     def put(self, run: str, renewals: int = 0) -> None:
-        """Another machine's run holds the lab, renewed so many times."""
+        """Let another machine's run hold the lab, renewed so many times."""
         body = f'{{"holder": {self.holder(run).model_dump_json()}, "renewals": {renewals}}}'
         with self.store.changed:
             self.store.objects[KEY] = body.encode()
 
     def renewing(self, run: str) -> None:
-        """Another machine's run holds the lab, and goes on renewing it."""
+        """Let another machine's run hold the lab, and go on renewing it."""
         begun = self.clock.now
 
         def renew() -> None:

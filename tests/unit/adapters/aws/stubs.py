@@ -1,4 +1,4 @@
-"""AWS as a unit test has it: real clients of botocore's, whose answers come from the test."""
+"""AWS in a unit test: real botocore clients, whose answers come from the test."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TASK = f"{ARN}task/{NAME}/0123"
 
 @functools.cache
 def session_of(region: str) -> boto3.Session:
-    """One a region: reading botocore's descriptions of the services costs most of these tests."""
+    """One session a region: most of these tests' time goes into reading botocore's descriptions."""
     return boto3.Session("AKIDEXAMPLE", "secret", region_name=region)
 
 
@@ -34,7 +34,7 @@ class Stubs:
         self.cloud = Cloud(session_of(region))
         self._stubbers: dict[str, Stubber] = {}
         make = self.cloud.client
-        # One client a service: all code that asks for it gets the stubbed one.
+        # One client a service: all code that asks for a client gets the stubbed one.
         self.cloud.client = functools.cache(make)  # type: ignore[method-assign]
 
     @property
@@ -70,7 +70,7 @@ class Stubs:
     def says_service(
         self, *deployments: dict[str, Any], desired: int = 1, serves: str = OLD
     ) -> None:
-        """The service points at ``serves`` and has these deployments."""
+        """Prepare the answer: the service points at ``serves`` and has these deployments."""
         described = {
             "status": "ACTIVE",
             "taskDefinition": serves,
@@ -81,7 +81,7 @@ class Stubs:
         self.says("ecs", "describe_services", {"services": [described]})
 
     def says_tasks(self, status: str, *found: dict[str, Any]) -> None:
-        """The service's tasks that are wanted to be ``status`` are ``found``."""
+        """Prepare the answer: the service's tasks of desired ``status`` are ``found``."""
         self.says(
             "ecs",
             "list_tasks",
@@ -94,12 +94,12 @@ class Stubs:
             self.says("ecs", "describe_tasks", {"tasks": list(found)})
 
     def says_interface(self, **association: str) -> None:
-        """The network interface of :func:`running` has this association."""
+        """Prepare the answer: the network interface of :func:`running` has this association."""
         found = {"NetworkInterfaces": [{"Association": association} if association else {}]}
         self.says("ec2", "describe_network_interfaces", found, NetworkInterfaceIds=["eni-1"])
 
     def expects_deployment(self, *, force: bool) -> None:
-        """The service is to be pointed at ``NEW`` with one task."""
+        """Expect a call that points the service at ``NEW`` with one task."""
         self.says(
             "ecs",
             "update_service",

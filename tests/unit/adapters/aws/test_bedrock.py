@@ -1,4 +1,4 @@
-"""What Bedrock says becomes facts, what it refuses an error; an agreement is made once."""
+"""Bedrock's answers become facts, its refusals become errors, and an agreement is made once."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def cloud(fake: FakeBedrock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]
 
 @pytest.fixture
 def paused(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Pauses of a wait: they move its clock, and are not slept."""
+    """Pauses of a wait: they move its clock, and do not sleep."""
     pauses: list[float] = []
     options = waiting.wait_for.__kwdefaults__
     monkeypatch.setitem(options, "sleep", pauses.append)
@@ -63,7 +63,7 @@ def paused(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return pauses
 
 
-def test_asks_what_botocore_knows(stubs: Stubs) -> None:
+def test_calls_have_botocores_names(stubs: Stubs) -> None:
     """should call each operation by its own names, and read the dates of a Legacy model"""
     life = {"status": "LEGACY", "legacyTime": END, "endOfLifeTime": END}
     stubs.says(
@@ -84,16 +84,16 @@ def test_asks_what_botocore_knows(stubs: Stubs) -> None:
     ]
 
 
-def test_what_bedrock_leaves_out_is_no_fault(stubs: Stubs) -> None:
-    """should take a model without lifecycle and kinds of inference for one that lives"""
+def test_fields_that_bedrock_omits_are_no_fault(stubs: Stubs) -> None:
+    """should take a model without lifecycle and inference types for an active one"""
     stubs.says("bedrock", "get_foundation_model", {"modelDetails": DETAILS})
     stubs.says("bedrock", "get_foundation_model_availability", USABLE)
     assert bedrock.ask_models(stubs.cloud, [model()]) == [ModelFacts()]
 
 
 @pytest.mark.parametrize("code", ["ResourceNotFoundException", "ValidationException"])
-def test_what_bedrock_does_not_know_is_not_listed(stubs: Stubs, code: str) -> None:
-    """should be a fact and no error: Bedrock says so of a retired model, in either form"""
+def test_an_unknown_model_is_not_listed(stubs: Stubs, code: str) -> None:
+    """should be a fact, not an error: Bedrock answers so for a retired model, in two forms"""
     stubs.fails("bedrock", "get_foundation_model", code)
     assert bedrock.ask_models(stubs.cloud, [model()]) == [ModelFacts(listed=False)]
     stubs.says("bedrock", "get_foundation_model", {"modelDetails": DETAILS})
@@ -116,7 +116,7 @@ def test_what_bedrock_does_not_know_is_not_listed(stubs: Stubs, code: str) -> No
     ],
 )
 def test_each_refusal_is_a_fact(stubs: Stubs, field: str, value: Any, fact: dict[str, Any]) -> None:
-    """should keep the four questions of availability apart"""
+    """should keep the four parts of availability apart"""
     stubs.says("bedrock", "get_foundation_model", {"modelDetails": DETAILS})
     stubs.says("bedrock", "get_foundation_model_availability", {**USABLE, field: value})
     assert bedrock.ask_models(stubs.cloud, [model()]) == [ModelFacts(**fact)]
@@ -131,10 +131,10 @@ def test_each_refusal_is_a_fact(stubs: Stubs, field: str, value: Any, fact: dict
         (True, False, "cohere", False),
     ],
 )
-def test_without_an_agreement_the_offer_is_looked_for(
+def test_without_an_agreement_the_offer_is_read(
     cloud: Cloud, fake: FakeBedrock, offered: bool, use_case: bool, vendor: str, missing: bool
 ) -> None:
-    """should know whether there is something to agree to, and a form to hand in before"""
+    """should know whether an offer exists, and whether a form is needed before"""
     fake.has(f"{vendor}.one", agreement="NOT_AVAILABLE", offered=offered).use_case = use_case
     assert bedrock.ask_models(cloud, [model(f"{vendor}.one")]) == [
         ModelFacts(agreement=Agreement.NOT_AVAILABLE, offered=offered, use_case_missing=missing)
@@ -142,8 +142,8 @@ def test_without_an_agreement_the_offer_is_looked_for(
     assert not fake.asked("CreateFoundationModelAgreement")
 
 
-def test_profiles_tell_where_they_send_requests(cloud: Cloud, fake: FakeBedrock) -> None:
-    """should find a profile's regions, and that there is none; a global one has one without name"""
+def test_profiles_have_their_regions(cloud: Cloud, fake: FakeBedrock) -> None:
+    """should find a profile's regions, or that there is none; a global profile has no named one"""
     fake.has("v.one", kinds=("INFERENCE_PROFILE",)).has("v.two")
     fake.profiles["us.v.one"] = ["us-west-2", "us-east-1", ""]
     asked = [
@@ -156,8 +156,8 @@ def test_profiles_tell_where_they_send_requests(cloud: Cloud, fake: FakeBedrock)
     assert not one.on_demand
 
 
-def test_all_are_asked_side_by_side(cloud: Cloud, fake: FakeBedrock) -> None:
-    """should have every model's question under way before the first is answered"""
+def test_all_models_are_asked_in_parallel(cloud: Cloud, fake: FakeBedrock) -> None:
+    """should have sent every model's question before the first is answered"""
     names = [f"v.m{number}" for number in range(8)]
     meeting = threading.Barrier(len(names), timeout=5)
     answer = fake.answer
@@ -184,8 +184,10 @@ def test_all_are_asked_side_by_side(cloud: Cloud, fake: FakeBedrock) -> None:
         "GetInferenceProfile",
     ],
 )
-def test_what_may_not_be_asked_is_named(cloud: Cloud, fake: FakeBedrock, action: str) -> None:
-    """should never pass over what it may not know, and name the action to allow"""
+def test_a_question_without_permission_is_named(
+    cloud: Cloud, fake: FakeBedrock, action: str
+) -> None:
+    """should never skip a question that it may not ask, and name the action to allow"""
     fake.has("anthropic.one", agreement="NOT_AVAILABLE", offered=True)
     fake.denied.add(action)
     profile = InferenceProfile(id="us.anthropic.one", regions=["us-east-1"])
@@ -194,7 +196,7 @@ def test_what_may_not_be_asked_is_named(cloud: Cloud, fake: FakeBedrock, action:
     assert "Allow " in caught.value.hint
 
 
-def test_a_busy_bedrock_is_asked_again(stubs: Stubs) -> None:
+def test_a_busy_bedrock_is_a_transient_error(stubs: Stubs) -> None:
     """should be worth another try"""
     stubs.fails("bedrock", "get_foundation_model", "ThrottlingException", 429)
     with pytest.raises(TransientError):
@@ -202,14 +204,14 @@ def test_a_busy_bedrock_is_asked_again(stubs: Stubs) -> None:
 
 
 def test_subscribing_agrees_to_the_public_offer(cloud: Cloud, fake: FakeBedrock) -> None:
-    """should make one agreement, though it is asked for twice"""
+    """should make one agreement, even if it is requested twice"""
     fake.has("v.one", agreement="NOT_AVAILABLE", offered=True)
     bedrock.subscribe(cloud, "v.one")
     bedrock.subscribe(cloud, "v.one")
     assert fake.access["v.one"]["agreementAvailability"]["status"] == "PENDING"
 
 
-def test_an_offer_that_is_gone_is_told(cloud: Cloud, fake: FakeBedrock) -> None:
+def test_an_offer_that_is_gone_is_an_error(cloud: Cloud, fake: FakeBedrock) -> None:
     """should agree to nothing"""
     fake.has("v.one", agreement="NOT_AVAILABLE")
     with pytest.raises(PermanentError, match="no offer for it any more"):
@@ -217,7 +219,7 @@ def test_an_offer_that_is_gone_is_told(cloud: Cloud, fake: FakeBedrock) -> None:
 
 
 def test_missing_marketplace_rights_are_named(cloud: Cloud, fake: FakeBedrock) -> None:
-    """should name what the deployer lacks, and never the offer's token or document"""
+    """should name the deployer's missing rights, and never the offer's token or document"""
     fake.has("v.one", agreement="NOT_AVAILABLE", offered=True)
     fake.denied.add("CreateFoundationModelAgreement")
     with pytest.raises(PermanentError, match="aws-marketplace:Subscribe") as caught:
@@ -234,7 +236,7 @@ def agreed(cloud: Cloud, names: list[str], said: list[str] | None = None) -> Non
 def test_waits_until_the_account_may_call(
     cloud: Cloud, fake: FakeBedrock, paused: list[float]
 ) -> None:
-    """should go on while an agreement is on its way, tell of it, and wait for the slowest"""
+    """should go on while an agreement is pending, log it, and wait for the slowest"""
     for name, steps in {
         "v.one": ["NOT_AVAILABLE", "PENDING", "AVAILABLE"],
         "v.two": ["PENDING"] * 6 + ["AVAILABLE"],
@@ -270,7 +272,7 @@ def test_an_agreement_alone_is_not_enough(
 def test_a_failed_agreement_ends_the_wait(
     cloud: Cloud, fake: FakeBedrock, paused: list[float], steps: list[str], said: str
 ) -> None:
-    """should not wait for what the Marketplace has ended, and point at the usual cause"""
+    """should not wait after the Marketplace has failed it, and name the usual cause"""
     fake.has("v.one", agreement="NOT_AVAILABLE", offered=True)
     fake.after["v.one"], fake.error_message = steps, "no card"
     bedrock.subscribe(cloud, "v.one")
@@ -282,7 +284,7 @@ def test_a_failed_agreement_ends_the_wait(
 
 
 def test_the_wait_has_an_end(cloud: Cloud, fake: FakeBedrock, paused: list[float]) -> None:
-    """should name what did not come, that nothing was built, and that it may be run again"""
+    """should name what is missing, that nothing was built, and that it may be run again"""
     fake.has("v.one", agreement="PENDING").has("v.two")
     with pytest.raises(DeadlineError, match="did not come within 15m") as caught:
         agreed(cloud, ["v.one", "v.two"])
@@ -291,16 +293,18 @@ def test_the_wait_has_an_end(cloud: Cloud, fake: FakeBedrock, paused: list[float
     assert sum(paused) == 900
 
 
-def test_what_passes_does_not_end_the_wait(stubs: Stubs, paused: list[float]) -> None:
-    """should not give up an agreement of minutes for one throttled question"""
+def test_a_transient_error_does_not_end_the_wait(stubs: Stubs, paused: list[float]) -> None:
+    """should not give up an agreement that takes minutes because of one throttled question"""
     stubs.fails("bedrock", "get_foundation_model_availability", "ThrottlingException", 429)
     stubs.says("bedrock", "get_foundation_model_availability", USABLE)
     agreed(stubs.cloud, ["v.one"])
     assert len(paused) == 1
 
 
-def test_what_lasts_ends_the_wait(cloud: Cloud, fake: FakeBedrock, paused: list[float]) -> None:
-    """should tell at once what it may not ask"""
+def test_a_permanent_error_ends_the_wait(
+    cloud: Cloud, fake: FakeBedrock, paused: list[float]
+) -> None:
+    """should say at once which question it may not ask"""
     fake.has("v.one", agreement="PENDING").denied.add("GetFoundationModelAvailability")
     with pytest.raises(LabError, match="bedrock:GetFoundationModelAvailability"):
         agreed(cloud, ["v.one"])

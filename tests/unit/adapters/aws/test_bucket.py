@@ -1,6 +1,6 @@
-"""The state bucket is made safe once, and its objects change only on the condition that is given.
+"""The state bucket is made safe once, and its objects change only under the given condition.
 
-What cannot be read or written is never taken for something that is not there.
+A failed read or write is never taken for a missing object.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def expect_settings(stubs: Stubs) -> None:
 def test_makes_a_missing_state_bucket(
     stubs: Stubs, bucket: StateBucket, expected: dict[str, Any], raced: bool
 ) -> None:
-    """should make it in its region, private, encrypted and versioned, also while another up does"""
+    """should be in its region, private, encrypted and versioned, even if another up makes it too"""
     stubs.fails("s3", "head_bucket", "404", 404)
     if raced:
         stubs.fails("s3", "create_bucket", "BucketAlreadyOwnedByYou", 409)
@@ -75,7 +75,7 @@ def test_makes_a_missing_state_bucket(
 def test_brings_an_existing_bucket_to_the_same_settings(
     stubs: Stubs, bucket: StateBucket, tagged: list[dict[str, str]] | None
 ) -> None:
-    """should leave no bucket open that an interrupted up had only made"""
+    """should also secure a bucket that an interrupted up had only created"""
     stubs.says("s3", "head_bucket", {}, Bucket="b")
     if tagged is None:
         stubs.fails("s3", "get_bucket_tagging", "NoSuchTagSet", 404)
@@ -86,7 +86,7 @@ def test_brings_an_existing_bucket_to_the_same_settings(
 
 
 def test_a_settled_bucket_is_left_alone(stubs: Stubs, bucket: StateBucket) -> None:
-    """should change nothing of a bucket whose last setting, the tag, is there"""
+    """should change nothing in a bucket that has the last setting, the tag"""
     stubs.says("s3", "head_bucket", {}, Bucket="b")
     tags = [{"Key": "lab:project", "Value": "gateway-lab"}]
     stubs.says("s3", "get_bucket_tagging", {"TagSet": tags}, Bucket="b")
@@ -94,7 +94,7 @@ def test_a_settled_bucket_is_left_alone(stubs: Stubs, bucket: StateBucket) -> No
 
 
 def test_somebody_elses_bucket_is_refused(stubs: Stubs, bucket: StateBucket) -> None:
-    """should touch nothing of a bucket that is not ours"""
+    """should change nothing in a bucket that is not ours"""
     stubs.fails("s3", "head_bucket", "403", 403)
     with pytest.raises(PermanentError, match="the bucket b: s3:ListBucket is not allowed: 403"):
         bucket.ensure()
@@ -106,7 +106,7 @@ def test_somebody_elses_bucket_is_refused(stubs: Stubs, bucket: StateBucket) -> 
 def test_an_object_is_written_on_its_condition(
     stubs: Stubs, bucket: StateBucket, replacing: str | None, condition: dict[str, str]
 ) -> None:
-    """should write only what nobody else has written meanwhile, and return the new ETag"""
+    """should write only if nobody else has written meanwhile, and return the new ETag"""
     stubs.says("s3", "put_object", {"ETag": '"e2"'}, Bucket="b", Key="k", Body=b"x", **condition)
     assert bucket.write("k", b"x", replacing) == '"e2"'
 
@@ -121,39 +121,37 @@ def test_an_object_is_written_on_its_condition(
         ("NoSuchKey", 404),
     ],
 )
-def test_a_beaten_write_is_no_error(
+def test_a_write_after_another_is_no_error(
     stubs: Stubs, bucket: StateBucket, code: str, status: int
 ) -> None:
-    """should be None where somebody else wrote or removed the object first"""
+    """should return None if somebody else wrote or removed the object first"""
     stubs.fails("s3", "put_object", code, status)
     assert bucket.write("k", b"x", '"e1"') is None
 
 
-def test_a_write_that_failed_is_not_taken_for_a_beaten_one(
-    stubs: Stubs, bucket: StateBucket
-) -> None:
-    """should raise: a run that believes itself beaten gives up a lease that it has"""
+def test_a_failed_write_is_an_error(stubs: Stubs, bucket: StateBucket) -> None:
+    """should raise: a run that believes that another wrote first gives up its own lease"""
     stubs.fails("s3", "put_object", "SlowDown", 503)
     with pytest.raises(TransientError, match="writing s3://b/k"):
         bucket.write("k", b"x", '"e1"')
 
 
 def test_an_object_is_read_with_its_etag(stubs: Stubs, bucket: StateBucket) -> None:
-    """should give what the next write needs"""
+    """should return what the next write needs"""
     body = StreamingBody(io.BytesIO(b"text"), 4)
     stubs.says("s3", "get_object", {"Body": body, "ETag": '"e1"'}, Bucket="b", Key="k")
     assert bucket.read("k") == (b"text", '"e1"')
 
 
 @pytest.mark.parametrize("code", ["NoSuchKey", "NoSuchBucket"])
-def test_an_object_that_is_not_there_is_none(stubs: Stubs, bucket: StateBucket, code: str) -> None:
-    """should be None where neither object nor bucket exists"""
+def test_a_missing_object_is_none(stubs: Stubs, bucket: StateBucket, code: str) -> None:
+    """should be None where the object or the bucket does not exist"""
     stubs.fails("s3", "get_object", code, 404)
     assert bucket.read("k") is None
 
 
-def test_versions_of_the_object_alone_are_listed(stubs: Stubs, bucket: StateBucket) -> None:
-    """should leave out the present one, and objects whose names only begin alike"""
+def test_only_versions_of_the_object_are_listed(stubs: Stubs, bucket: StateBucket) -> None:
+    """should leave out the current one, and objects whose names only begin the same"""
     versions = [
         {"Key": "labs/demo/terraform.tfstate", "VersionId": "3", "IsLatest": True},
         {"Key": "labs/demo/terraform.tfstate", "VersionId": "2", "IsLatest": False},
@@ -164,7 +162,7 @@ def test_versions_of_the_object_alone_are_listed(stubs: Stubs, bucket: StateBuck
 
 
 def test_a_version_that_is_gone_is_empty(stubs: Stubs, bucket: StateBucket) -> None:
-    """should not fail because a lifecycle rule was faster"""
+    """should not fail because a lifecycle rule has removed it meanwhile"""
     stubs.fails("s3", "get_object", "NoSuchVersion", 404)
     assert bucket.read_version("key", "2") == b""
     stubs.fails("s3", "get_object", "AccessDenied", 403)

@@ -1,4 +1,4 @@
-"""A refusal names the action that is missing, and on what, in whatever words a cloud says it."""
+"""A refusal names the missing action and its resource, in whatever form a cloud words it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ ROLE = "arn:aws:iam::111122223333:role/gateway-lab-demo-task"
     ],
 )
 def test_a_refusal_names_its_action(said: str, action: str, resource: str | None) -> None:
-    """should find action and resource in what clouds, Terraform and Docker say"""
+    """should find action and resource in the messages of clouds, Terraform and Docker"""
     denial = find_denial(said)
     assert denial is not None
     assert (denial.action, denial.resource) == (action, resource)
@@ -68,7 +68,7 @@ def test_a_refusal_names_its_action(said: str, action: str, resource: str | None
     assert "docs/deployer-policy.json" in denial.hint
 
 
-def test_a_head_request_is_refused_without_a_word() -> None:
+def test_a_refused_head_request_has_no_message() -> None:
     """should name the action by the operation, as S3 authorises it"""
     denial = find_denial("Forbidden", "HeadBucket")
     assert denial is not None
@@ -86,5 +86,5 @@ def test_a_head_request_is_refused_without_a_word() -> None:
     ],
 )
 def test_other_errors_are_no_refusals(said: str) -> None:
-    """should leave them to those who know them"""
+    """should leave them to the code that knows them"""
     assert find_denial(said) is None

@@ -1,4 +1,4 @@
-"""The lab's end in the cloud: a schedule that only changes its time, and a tag of the cluster."""
+"""The lab's end in the cloud: a schedule that changes only its time, and a tag of the cluster."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def members(operation: str, shape: str) -> set[str]:
     return set(getattr(model.operation_model(operation), shape).members)
 
 
-def test_a_moved_stop_keeps_all_but_its_time(stubs: Stubs, end: LabEnd) -> None:
-    """should give again everything that an update would otherwise set back to its default"""
+def test_a_moved_stop_changes_only_its_time(stubs: Stubs, end: LabEnd) -> None:
+    """should send every value again that an update would otherwise reset to its default"""
     kept: dict[str, Any] = {
         "Name": "stop",
         "GroupName": NAME,
@@ -37,7 +37,7 @@ def test_a_moved_stop_keeps_all_but_its_time(stubs: Stubs, end: LabEnd) -> None:
         "State": "ENABLED",
         "Target": {"Arn": "arn:aws:states:::x", "RoleArn": "arn:aws:iam::1:role/x", "Input": "{}"},
     }
-    # A setting of AWS's that this test does not know yet must not go unnoticed.
+    # The test must notice a setting of AWS that it does not know yet.
     settable = members("UpdateSchedule", "input_shape") - {"ClientToken"}
     assert set(kept) | {"ScheduleExpression"} == settable
     read_only = {
@@ -60,7 +60,7 @@ def test_a_moved_stop_keeps_all_but_its_time(stubs: Stubs, end: LabEnd) -> None:
 
 
 def test_a_lab_without_a_stop_has_none_to_move(stubs: Stubs, end: LabEnd) -> None:
-    """should say so, and make none"""
+    """should return that there is none, and make none"""
     stubs.fails("scheduler", "get_schedule", "ResourceNotFoundException", 404)
     assert end.move_stop(AT) is False
 
@@ -72,8 +72,8 @@ def test_a_stop_that_cannot_be_read_is_an_error(stubs: Stubs, end: LabEnd) -> No
         end.move_stop(AT)
 
 
-def test_the_end_is_tagged_on_the_live_cluster_alone(stubs: Stubs, end: LabEnd) -> None:
-    """should write the time as everywhere, and pass over a cluster that is deleted"""
+def test_only_a_live_cluster_is_tagged_with_the_end(stubs: Stubs, end: LabEnd) -> None:
+    """should write the time in the usual form, and skip a deleted cluster"""
     live, gone = f"{ARN}cluster/{NAME}", f"{ARN}cluster/gone"
     found = [
         {"clusterArn": gone, "status": "INACTIVE"},

@@ -1,4 +1,4 @@
-"""boto3's errors become the project's: what was being done, what went wrong, and what to do."""
+"""boto3's errors become the project's: the attempted action, the fault, and what to do."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def client_error(code: str, status: int = 400) -> boto.ClientError:
 def test_each_error_is_translated(
     error: Exception, kind: type[LabError], said: str, hint: str
 ) -> None:
-    """should say what was being done, what went wrong, what to do, and whether it may pass"""
+    """should name the attempted action, the fault and the remedy, and whether it may pass"""
     with pytest.raises(kind) as caught, translate_aws_errors("counting sheep"):
         raise error
     assert caught.value.message.startswith("counting sheep: ")
@@ -61,8 +61,8 @@ def test_each_error_is_translated(
     assert hint in caught.value.hint
 
 
-def test_our_own_errors_pass_untouched() -> None:
-    """should not wrap an error that is the project's already"""
+def test_our_own_errors_stay_unchanged() -> None:
+    """should not wrap an error that is the project's own"""
     mine = InvalidInputError("no")
     with pytest.raises(InvalidInputError) as caught, translate_aws_errors("counting"):
         raise mine

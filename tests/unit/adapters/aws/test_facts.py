@@ -1,4 +1,4 @@
-"""What AWS says of a live lab becomes plain facts, whatever form it has there."""
+"""AWS's answers about a live lab become plain facts, whatever form they have."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def task(*details: tuple[str, str], **more: Any) -> dict[str, Any]:
     }
 
 
-def says_task(stubs: Stubs, told: dict[str, Any]) -> None:
+def says_task(stubs: Stubs, described: dict[str, Any]) -> None:
     container = {
         "name": "gateway",
         "user": "65532:65532",
@@ -44,7 +44,7 @@ def says_task(stubs: Stubs, told: dict[str, Any]) -> None:
         "environment": [{"name": "PORT", "value": "4000"}],
         "secrets": [{"name": "LITELLM_MASTER_KEY", "valueFrom": "arn:secret"}],
     }
-    stubs.says("ecs", "describe_tasks", {"tasks": [told]}, cluster=NAME, tasks=[ARN])
+    stubs.says("ecs", "describe_tasks", {"tasks": [described]}, cluster=NAME, tasks=[ARN])
     stubs.says(
         "ecs",
         "describe_task_definition",
@@ -54,7 +54,7 @@ def says_task(stubs: Stubs, told: dict[str, Any]) -> None:
 
 
 def test_the_task_and_its_revision_are_read(stubs: Stubs) -> None:
-    """should have the groups of its own network interface, not what its service wishes"""
+    """should have the groups of its own network interface, not those in the service's settings"""
     says_task(
         stubs,
         task(
@@ -87,7 +87,7 @@ def test_the_task_and_its_revision_are_read(stubs: Stubs) -> None:
 
 
 def test_a_task_without_an_interface_has_its_services_groups(stubs: Stubs) -> None:
-    """should ask the service where the attachment names no interface"""
+    """should ask the service if the attachment names no interface"""
     says_task(stubs, task(("privateIPv4Address", "10.0.0.1")))
     network = {"awsvpcConfiguration": {"subnets": ["subnet-1"], "securityGroups": ["sg-1"]}}
     stubs.says(
@@ -100,15 +100,15 @@ def test_a_task_without_an_interface_has_its_services_groups(stubs: Stubs) -> No
     assert read_task(stubs.cloud, "demo", ARN).groups == ("sg-1",)
 
 
-def test_a_task_that_is_gone_is_told(stubs: Stubs) -> None:
-    """should not be taken for one with nothing in it"""
+def test_a_task_that_is_gone_is_an_error(stubs: Stubs) -> None:
+    """should not be taken for a task without anything in it"""
     stubs.says("ecs", "describe_tasks", {"tasks": []})
     with pytest.raises(PermanentError, match="is gone"):
         read_task(stubs.cloud, "demo", ARN)
 
 
 def test_every_source_of_a_rule_is_read(stubs: Stubs) -> None:
-    """should have addresses of both kinds, prefix lists and groups, one each"""
+    """should have IPv4 and IPv6 addresses, prefix lists and groups, one each"""
     rules = [
         {
             "IpProtocol": "tcp",
@@ -139,12 +139,12 @@ def test_every_source_of_a_rule_is_read(stubs: Stubs) -> None:
 
 
 def test_no_group_is_not_every_group(stubs: Stubs) -> None:
-    """should not ask: AWS would tell of all there are"""
+    """should not ask: without a group, AWS would list every group"""
     assert read_ingress(stubs.cloud, []) == []
 
 
 def test_a_role_is_read_with_all_its_policies(stubs: Stubs) -> None:
-    """should have the boundary, what is attached, and its own documents as they are now"""
+    """should have the boundary, the attached policies, and its own current documents"""
     boundary = {
         "PermissionsBoundaryType": "Policy",
         "PermissionsBoundaryArn": "arn:aws:iam::111122223333:policy/gateway-lab-boundary",
@@ -179,7 +179,7 @@ def test_a_role_is_read_with_all_its_policies(stubs: Stubs) -> None:
 
 
 def test_iam_is_asked_with_the_profile_as_context(stubs: Stubs) -> None:
-    """should ask one resource a call, both actions, and hand on IAM's own words"""
+    """should ask one resource a call, both actions, and return IAM's own words"""
     role = f"arn:aws:iam::111122223333:role/{NAME}-task"
     direct = Question(f"{FOUNDATION}vendor.one", allowed=True)
     behind = Question(f"{FOUNDATION}vendor.two", allowed=True, profile=PROFILE)
@@ -206,14 +206,14 @@ def test_iam_is_asked_with_the_profile_as_context(stubs: Stubs) -> None:
         }
 
 
-@pytest.mark.parametrize(("told", "days"), [({"retentionInDays": 7}, 7), ({}, None)])
+@pytest.mark.parametrize(("described", "days"), [({"retentionInDays": 7}, 7), ({}, None)])
 def test_retention_is_that_of_the_labs_own_log(
-    stubs: Stubs, told: dict[str, int], days: int | None
+    stubs: Stubs, described: dict[str, int], days: int | None
 ) -> None:
-    """should not take that of a lab whose name begins alike"""
+    """should not take the one of a lab whose name begins the same"""
     groups = [
         {"logGroupName": "/gateway-lab/demo-2", "retentionInDays": 1},
-        {"logGroupName": "/gateway-lab/demo", **told},
+        {"logGroupName": "/gateway-lab/demo", **described},
     ]
     stubs.says(
         "logs",
@@ -224,15 +224,15 @@ def test_retention_is_that_of_the_labs_own_log(
     assert read_retention(stubs.cloud, "demo") == days
 
 
-def test_a_log_group_that_is_gone_is_told(stubs: Stubs) -> None:
-    """should not be taken for one that is kept for ever"""
+def test_a_log_group_that_is_gone_is_an_error(stubs: Stubs) -> None:
+    """should not be taken for a log group that is kept forever"""
     stubs.says("logs", "describe_log_groups", {"logGroups": []})
     with pytest.raises(PermanentError, match="no log group /gateway-lab/demo"):
         read_retention(stubs.cloud, "demo")
 
 
-def test_tags_are_read_of_everything(stubs: Stubs) -> None:
-    """should have one spelling, whatever the service's own is"""
+def test_tags_of_every_resource_are_read(stubs: Stubs) -> None:
+    """should have one spelling, whatever the service's own spelling is"""
     small, large = [{"key": "lab:id", "value": "demo"}], [{"Key": "lab:id", "Value": "demo"}]
     group = "arn:aws:logs:us-east-1:111122223333:log-group:/gateway-lab/demo"
     stubs.says("ecs", "describe_clusters", {"clusters": [{"tags": small}]})

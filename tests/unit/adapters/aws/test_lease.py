@@ -1,4 +1,4 @@
-"""At most one run holds a lab; one that dies frees it within a minute, one that lives keeps it."""
+"""At most one run holds a lab; a dead run frees it within a minute, a living run keeps it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_free_lab_is_held_within_the_block(at: Setting) -> None:
 
 @pytest.mark.parametrize("before", [None, b'{"holder": null}'])
 def test_of_two_takers_one_wins(at: Setting, before: bytes | None) -> None:
-    """should not write over the run that was faster between the look and the write"""
+    """should not overwrite a run that was faster between its read and its write"""
     if before:
         at.store.objects[KEY] = before
 
@@ -53,7 +53,7 @@ def test_of_two_takers_one_wins(at: Setting, before: bytes | None) -> None:
 
 
 def test_without_patience_the_holder_is_named(at: Setting) -> None:
-    """should refuse as soon as the holder has been heard, and tell who it is and what it does"""
+    """should refuse as soon as the holder renews, and say which run it is and what it does"""
     at.renewing("other")
     with pytest.raises(LabHeldError) as caught, at.hold("mine"):
         pytest.fail("held by two")
@@ -65,7 +65,7 @@ def test_without_patience_the_holder_is_named(at: Setting) -> None:
 
 
 def test_patience_ends(at: Setting) -> None:
-    """should wait so long and no longer, and say once whom it waits for"""
+    """should wait for the given time, and log once which run it waits for"""
     at.renewing("other")
     with pytest.raises(LabHeldError), at.hold("mine", patience=300):
         pytest.fail("held by two")
@@ -73,7 +73,7 @@ def test_patience_ends(at: Setting) -> None:
     assert len([line for line in at.said if "is held by" in line]) == 1
 
 
-def test_patience_is_rewarded(at: Setting) -> None:
+def test_a_lab_that_is_given_back_is_taken(at: Setting) -> None:
     """should take the lab when it is given back"""
     at.renewing("other")
     renew = at.clock.meanwhile
@@ -91,7 +91,7 @@ def test_patience_is_rewarded(at: Setting) -> None:
 
 @pytest.mark.parametrize("patience", [0.0, FAR])
 def test_a_dead_holder_frees_the_lab_in_a_minute(at: Setting, patience: float) -> None:
-    """should take over after a minute of silence and not before, also from who would refuse"""
+    """should take over after a minute of silence, not before, also without patience"""
     at.put("dead", renewals=7)
     with at.hold("mine", patience=patience):
         assert at.held_by == "mine"
@@ -100,25 +100,25 @@ def test_a_dead_holder_frees_the_lab_in_a_minute(at: Setting, patience: float) -
 
 
 def test_the_minute_counts_from_the_last_sign_of_life(at: Setting) -> None:
-    """should begin anew whenever the holder renews"""
+    """should start again with each renewal of the holder"""
     at.renewing("other")
     renew = at.clock.meanwhile
     at.clock.meanwhile = lambda: renew() if at.clock.now < 1500 else None
     with at.hold("mine", patience=FAR):
-        # The last renewal can have been up to one period before its holder died.
+        # The last renewal can be up to one period older than the holder's death.
         assert 1500 - RENEW_SECONDS + LEASE_SECONDS <= at.clock.now < 1505 + LEASE_SECONDS
 
 
 def test_a_renewing_holder_is_never_taken_over(at: Setting) -> None:
-    """should wait for hours beside a run that lives"""
+    """should wait for hours while the other run lives"""
     at.renewing("other")
     with pytest.raises(LabHeldError), at.hold("mine", patience=7200):
         pytest.fail("taken from a run that lives")
     assert at.held_by == "other"
 
 
-def test_who_takes_over_must_win_too(at: Setting) -> None:
-    """should not write over another that took the dead run's lab over first"""
+def test_a_takeover_needs_a_successful_write(at: Setting) -> None:
+    """should not overwrite another run that took over the dead run's lab first"""
     at.put("dead")
 
     def faster() -> None:
@@ -132,7 +132,7 @@ def test_who_takes_over_must_win_too(at: Setting) -> None:
 
 
 def test_a_holder_renews(at: Setting) -> None:
-    """should show those who watch that it lives: the object changes with every renewal"""
+    """should change the object with every renewal, which shows other runs that it lives"""
     with at.hold("mine", renew_every=0.001):
         seen = set()
         for _ in range(4):
@@ -144,8 +144,8 @@ def test_a_holder_renews(at: Setting) -> None:
     assert not at.lost.is_set()
 
 
-def test_a_lost_lease_is_told(at: Setting) -> None:
-    """should stop the work and fail, and leave the lease to who has it now"""
+def test_a_lost_lease_fails_the_run(at: Setting) -> None:
+    """should stop the work and fail, and leave the lease to the run that has it now"""
     with pytest.raises(LeaseLostError, match="lab demo"), at.hold("mine", renew_every=0.001):  # noqa: PT012
         at.put("other")
         assert at.lost.wait(10)
@@ -153,7 +153,7 @@ def test_a_lost_lease_is_told(at: Setting) -> None:
 
 
 def test_a_lease_that_is_gone_is_lost(at: Setting) -> None:
-    """should not go on where somebody has removed the object"""
+    """should not go on if somebody has removed the object"""
     with pytest.raises(LeaseLostError), at.hold("mine", renew_every=0.001):  # noqa: PT012
         with at.store.changed:
             del at.store.objects[KEY]
@@ -162,7 +162,7 @@ def test_a_lease_that_is_gone_is_lost(at: Setting) -> None:
 
 
 def test_the_blocks_own_failure_wins(at: Setting) -> None:
-    """should tell why the work failed and not that the lease was lost besides"""
+    """should raise the work's own error, not the loss of the lease"""
     with (  # noqa: PT012
         pytest.raises(ZeroDivisionError),
         at.hold("mine", renew_every=0.001),
@@ -177,8 +177,8 @@ def refused() -> None:
 
 
 @pytest.mark.parametrize("raises", [True, False])
-def test_a_renewal_whose_answer_was_lost_is_none(at: Setting, raises: bool) -> None:
-    """should find out that it was written, and go on"""
+def test_a_renewal_whose_answer_was_lost_keeps_the_lease(at: Setting, raises: bool) -> None:
+    """should find out that the renewal was written, and go on"""
 
     def lose(etag: str | None) -> str | None:
         at.store.after = lambda etag: etag
@@ -194,8 +194,8 @@ def test_a_renewal_whose_answer_was_lost_is_none(at: Setting, raises: bool) -> N
     assert at.held_by is None
 
 
-def test_a_store_that_is_away_is_waited_for(at: Setting) -> None:
-    """should keep the lease while nobody can take it over yet"""
+def test_it_waits_for_an_unreachable_store(at: Setting) -> None:
+    """should keep the lease as long as nobody can take it over"""
     with at.hold("mine", renew_every=0.001):
         at.store.before = refused
         at.clock.now += LEASE_SECONDS - 1
@@ -207,10 +207,10 @@ def test_a_store_that_is_away_is_waited_for(at: Setting) -> None:
     assert at.held_by is None
 
 
-def test_a_beaten_renewal_that_cannot_be_looked_into_is_waited_for(
+def test_it_waits_if_a_rejected_renewal_cannot_be_checked(
     at: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """should take a failed read for what it is, not for somebody else's lease"""
+    """should not take a failed read for another run's lease"""
     reads: list[str] = []
 
     def away(key: str) -> None:
@@ -229,8 +229,8 @@ def test_a_beaten_renewal_that_cannot_be_looked_into_is_waited_for(
     assert not at.lost.is_set()
 
 
-def test_a_store_that_stays_away_ends_the_work(at: Setting) -> None:
-    """should be gone before others take over, not after"""
+def test_a_store_that_stays_unreachable_ends_the_work(at: Setting) -> None:
+    """should have ended the work before other runs take over"""
     every = 0.02
     with pytest.raises(LeaseLostError), at.hold("mine", renew_every=every):  # noqa: PT012
         at.store.before = refused
@@ -239,7 +239,7 @@ def test_a_store_that_stays_away_ends_the_work(at: Setting) -> None:
 
 
 def test_a_slow_renewal_counts_from_its_beginning(at: Setting) -> None:
-    """should not think to have longer than those who saw it written"""
+    """should not count on more time than other runs grant it"""
     slow = threading.Event()
 
     def took_long(etag: str | None) -> str | None:
@@ -264,21 +264,21 @@ def test_given_back_when_the_work_fails(at: Setting) -> None:
 
 
 def test_only_an_own_lease_is_given_back(at: Setting) -> None:
-    """should not free the lab under a run that has taken over unnoticed"""
+    """should not free the lab if another run has taken over unnoticed"""
     with at.hold("mine"):
         at.put("other")
     assert at.held_by == "other"
 
 
 def test_a_lease_that_cannot_be_given_back_fails_nothing(at: Setting) -> None:
-    """should tell it and go on: the lease ends by itself"""
+    """should log it and go on: the lease ends by itself"""
     with at.hold("mine"):
         at.store.before = refused
     assert any("could not be given back" in line for line in at.said)
 
 
 def test_the_same_run_may_take_it_again(at: Setting) -> None:
-    """should not make a retry wait for what its own first try left"""
+    """should not make a retry wait for the lease of its own first try"""
     at.put("mine", renewals=3)
     with at.hold("mine"):
         assert at.clock.now == 1000.0
@@ -290,8 +290,8 @@ def test_the_same_run_may_take_it_again(at: Setting) -> None:
     "garbage",
     [b"", b"\xff", b"nonsense", b"null", b"[]", b"{}", b'{"holder": 3}', b'{"holder": {"run": 1}}'],
 )
-def test_garbage_is_free(at: Setting, garbage: bytes) -> None:
-    """should not be kept from a lab for ever by an object that nobody wrote"""
+def test_an_unreadable_lease_is_free(at: Setting, garbage: bytes) -> None:
+    """should not be locked out forever by an object with unknown content"""
     at.store.objects[KEY] = garbage
     assert at.held_by is None
     with at.hold("mine"):
@@ -299,20 +299,20 @@ def test_garbage_is_free(at: Setting, garbage: bytes) -> None:
 
 
 def test_a_later_versions_holder_is_understood(at: Setting) -> None:
-    """should not take a lab that is held for free because of a field it does not know"""
+    """should not take a held lab because of a field that it does not know"""
     known = at.holder("other").model_dump_json()[:-1]
     at.store.objects[KEY] = f'{{"holder": {known}, "more": 1}}, "version": 2}}'.encode()
     assert at.held_by == "other"
 
 
 def test_labs_do_not_hold_each_other(at: Setting) -> None:
-    """should be one lease a lab, outside what a teardown of the lab removes"""
+    """should be one lease a lab, outside the objects that a teardown removes"""
     assert lease_key("demo") != lease_key("demo-2")
     assert not KEY.startswith("labs/")
 
 
 def test_never_two_at_once(at: Setting) -> None:
-    """should let every one of many runs have the lab, one after another"""
+    """should let many runs have the lab, one after another"""
     inside: list[str] = []
     most: list[int] = []
     failed: list[BaseException] = []

@@ -1,4 +1,4 @@
-"""The registry says which image it holds, and an image is known by what it gives out."""
+"""The registry knows which image it holds, and an image is identified by its content."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def holds(stubs: Stubs, digest: str) -> None:
 
 @pytest.mark.parametrize("code", ["ImageNotFoundException", "RepositoryNotFoundException"])
 def test_an_image_never_pushed_has_no_digest(stubs: Stubs, registry: Registry, code: str) -> None:
-    """should be None where image or repository is missing"""
+    """should be None if image or repository is missing"""
     stubs.fails("ecr", "describe_images", code)
     assert registry.digest("tag") is None
 
@@ -39,14 +39,14 @@ def test_a_pushed_image_has_a_digest(stubs: Stubs, registry: Registry) -> None:
     assert registry.digest("tag") == "sha256:01"
 
 
-def test_a_held_image_is_known_by_its_manifest(stubs: Stubs, registry: Registry) -> None:
-    """should be the digest of what the registry gives out, and that of the configuration in it"""
+def test_a_held_image_is_identified_by_its_manifest(stubs: Stubs, registry: Registry) -> None:
+    """should be the digest of the manifest, and that of the configuration in it"""
     holds(stubs, DIGEST)
     assert registry.held_image("tag") == HeldImage(DIGEST, "sha256:0c")
 
 
 def test_a_manifest_of_another_digest_is_refused(stubs: Stubs, registry: Registry) -> None:
-    """should name both: what the registry says and what it gives out"""
+    """should name both: the digest in the registry's answer and that of its content"""
     holds(stubs, "sha256:bad")
     with pytest.raises(PermanentError) as caught:
         registry.held_image("tag")
@@ -55,7 +55,7 @@ def test_a_manifest_of_another_digest_is_refused(stubs: Stubs, registry: Registr
 
 
 def test_an_image_never_pushed_is_not_held(stubs: Stubs, registry: Registry) -> None:
-    """should be None where image or repository is missing"""
+    """should be None if image or repository is missing"""
     failure = {"imageId": {"imageTag": "tag"}, "failureCode": "ImageNotFound"}
     stubs.says("ecr", "batch_get_image", {"images": [], "failures": [failure]})
     assert registry.held_image("tag") is None
@@ -63,8 +63,8 @@ def test_an_image_never_pushed_is_not_held(stubs: Stubs, registry: Registry) -> 
     assert registry.held_image("tag") is None
 
 
-def test_a_manifest_is_held_to_its_digest(stubs: Stubs, registry: Registry) -> None:
-    """should be read by its digest, and refused where it is another"""
+def test_a_manifest_is_checked_against_its_digest(stubs: Stubs, registry: Registry) -> None:
+    """should be read by its digest, and refused if its content has another"""
     text = '{"layers": []}'
     digest = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
     for named in (digest, "sha256:other"):
@@ -91,7 +91,7 @@ def test_a_layers_address_is_the_registrys(stubs: Stubs, registry: Registry) -> 
 
 
 def test_registry_login_hides_its_password(stubs: Stubs, registry: Registry) -> None:
-    """should be readable by Docker and by no log"""
+    """should be readable by Docker and not by a log"""
     token = base64.b64encode(b"AWS:pass:word").decode()
     data = [{"authorizationToken": token, "proxyEndpoint": "https://r"}]
     stubs.says("ecr", "get_authorization_token", {"authorizationData": data})

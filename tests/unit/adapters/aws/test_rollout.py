@@ -30,8 +30,8 @@ MINUTE = timedelta(minutes=1)
 # --- start -----------------------------------------------------------------------------------
 
 
-def test_start_points_the_service_and_finds_what_served(stubs: Stubs) -> None:
-    """should start the new revision with one task and remember the old one"""
+def test_start_updates_the_service_and_finds_the_old_revision(stubs: Stubs) -> None:
+    """should start the new revision with one task and remember the old revision"""
     stubs.says_service(deployment(OLD))
     stubs.says_tasks("STOPPED", stopped())
     stubs.expects_deployment(force=False)
@@ -40,7 +40,7 @@ def test_start_points_the_service_and_finds_what_served(stubs: Stubs) -> None:
 
 
 def test_start_again_starts_nothing(stubs: Stubs) -> None:
-    """should leave a rollout under way alone and still know what served before"""
+    """should not change a running rollout, and still know the earlier revision"""
     stubs.says_service(deployment(NEW, "IN_PROGRESS", 0), deployment(OLD), serves=NEW)
     stubs.says_tasks("STOPPED")
     assert start_rollout(stubs.service, NEW).previous == OLD
@@ -50,7 +50,7 @@ def test_start_again_starts_nothing(stubs: Stubs) -> None:
 def test_a_revision_with_another_image_is_started_again(
     stubs: Stubs, runs: str, again: bool
 ) -> None:
-    """should replace a task whose tag was pushed again since, and no other"""
+    """should replace a task whose tag was pushed again since, and no other task"""
     stubs.says_service(deployment(NEW), serves=NEW)
     stubs.says_tasks("STOPPED")
     stubs.says_tasks("RUNNING", running(containers=[{"name": "gateway", "imageDigest": runs}]))
@@ -61,7 +61,9 @@ def test_a_revision_with_another_image_is_started_again(
 
 
 @pytest.mark.parametrize("before", [deployment(OLD, running=0), deployment(OLD, "FAILED")])
-def test_what_never_served_is_nothing_to_go_back_to(stubs: Stubs, before: dict[str, Any]) -> None:
+def test_a_revision_that_never_served_is_not_remembered(
+    stubs: Stubs, before: dict[str, Any]
+) -> None:
     """should not name a revision that had no task or had failed"""
     stubs.says_service(before, desired=0)
     stubs.says_tasks("STOPPED")
@@ -78,8 +80,8 @@ def test_start_needs_a_service(stubs: Stubs, status: str | None) -> None:
 
 
 @pytest.mark.parametrize("desired", [1, 0])
-def test_a_revision_that_serves_already_is_not_nothing(stubs: Stubs, desired: int) -> None:
-    """should remember it as what served, so that a failure later does not take it to zero"""
+def test_a_revision_that_serves_already_is_remembered(stubs: Stubs, desired: int) -> None:
+    """should remember it, so that a later failure does not scale it to zero"""
     stubs.says_service(deployment(NEW), desired=desired, serves=NEW)
     stubs.says_tasks("STOPPED")
     if desired == 0:
@@ -93,8 +95,8 @@ def test_a_revision_that_serves_already_is_not_nothing(stubs: Stubs, desired: in
 # --- a task that began too early is replaced by the same revision ----------------------------
 
 
-def test_a_task_from_before_is_replaced_by_the_same_revision(stubs: Stubs) -> None:
-    """should force a deployment, which alone starts another task, and remember what serves"""
+def test_an_older_task_is_replaced_by_the_same_revision(stubs: Stubs) -> None:
+    """should force a deployment, which starts another task, and remember the serving revision"""
     stubs.says_service(deployment(NEW, createdAt=AT), serves=NEW)
     stubs.says_tasks("STOPPED")
     stubs.says_tasks("RUNNING", running(createdAt=AT - MINUTE))
@@ -104,8 +106,8 @@ def test_a_task_from_before_is_replaced_by_the_same_revision(stubs: Stubs) -> No
 
 
 @pytest.mark.parametrize("serving", [AT, AT + MINUTE])
-def test_a_task_that_began_after_is_left_alone(stubs: Stubs, serving: datetime) -> None:
-    """should start nothing: the second of two rollouts would replace what the first has made"""
+def test_a_newer_task_is_left_alone(stubs: Stubs, serving: datetime) -> None:
+    """should start nothing: the second of two rollouts would replace the first one's task"""
     stubs.says_service(deployment(NEW, createdAt=AT), serves=NEW)
     stubs.says_tasks("STOPPED")
     stubs.says_tasks("RUNNING", running(createdAt=serving))
@@ -113,8 +115,8 @@ def test_a_task_that_began_after_is_left_alone(stubs: Stubs, serving: datetime) 
 
 
 @pytest.mark.parametrize(("began", "again"), [(AT + MINUTE, False), (AT - MINUTE, True)])
-def test_a_replacement_on_its_way_is_waited_for(stubs: Stubs, began: datetime, again: bool) -> None:
-    """should start no second deployment unless the one under way is from before, too"""
+def test_it_waits_for_a_running_replacement(stubs: Stubs, began: datetime, again: bool) -> None:
+    """should start a second deployment only if the running one is also too old"""
     stubs.says_service(deployment(NEW, "IN_PROGRESS", 0, createdAt=began), serves=NEW)
     stubs.says_tasks("STOPPED")
     if again:
@@ -127,13 +129,13 @@ def test_a_replacement_on_its_way_is_waited_for(stubs: Stubs, began: datetime, a
 
 
 def test_a_failed_first_rollout_is_stopped(stubs: Stubs) -> None:
-    """should run no task where nothing had served before, to end the crash loop"""
+    """should end the crash loop: run no task if no revision served before"""
     stubs.says("ecs", "update_service", {}, cluster=NAME, service=NAME, desiredCount=0)
     Rollout(stubs.service, NEW, None, frozenset()).abandon()
 
 
-def test_what_served_before_a_failed_rollout_is_left_alone(stubs: Stubs) -> None:
-    """should call nothing: an update would replace the task that serves, and its address"""
+def test_the_old_revision_is_left_alone_after_a_failed_rollout(stubs: Stubs) -> None:
+    """should call nothing: an update would replace the serving task, and its address"""
     Rollout(stubs.service, NEW, OLD, frozenset()).abandon()
 
 
@@ -142,7 +144,7 @@ def test_what_served_before_a_failed_rollout_is_left_alone(stubs: Stubs) -> None
 
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Pauses of a wait, counted and not slept."""
+    """Pauses of a wait, which are counted and not slept."""
     paused: list[float] = []
     options = waiting.wait_for.__kwdefaults__
     monkeypatch.setitem(options, "sleep", paused.append)
@@ -169,7 +171,7 @@ def test_rollout_completes(stubs: Stubs, unhurried: list[float]) -> None:
     assert said == ["ecs: has started 1 task"]
 
 
-def test_a_failed_task_ends_the_wait_with_its_words(stubs: Stubs, unhurried: list[float]) -> None:
+def test_a_failed_task_ends_the_wait_with_its_reason(stubs: Stubs, unhurried: list[float]) -> None:
     """should give ECS's reason, the exit code and the last lines of the log, at once"""
     stubs.says_service(deployment(NEW, "IN_PROGRESS", 0))
     stubs.says_tasks("STOPPED", stopped())
@@ -192,7 +194,7 @@ def test_a_failed_task_ends_the_wait_with_its_words(stubs: Stubs, unhurried: lis
 
 
 def test_a_missing_log_does_not_hide_the_failure(stubs: Stubs) -> None:
-    """should give the reason also where the container wrote nothing"""
+    """should give the reason even if the container wrote nothing"""
     stubs.says_service(deployment(NEW, "IN_PROGRESS", 0))
     never_began = stopped(stopCode="TaskFailedToStart", stoppedReason="CannotPull")
     stubs.says_tasks("STOPPED", never_began)
@@ -210,10 +212,10 @@ def test_a_missing_log_does_not_hide_the_failure(stubs: Stubs) -> None:
         {"taskDefinitionArn": OLD},
     ],
 )
-def test_a_task_that_was_taken_away_is_no_failure(
+def test_a_task_that_ecs_replaces_is_no_failure(
     stubs: Stubs, unhurried: list[float], harmless: dict[str, Any]
 ) -> None:
-    """should go on where ECS starts another task by itself, or the task is of another rollout"""
+    """should go on if ECS itself starts another task, or the task is of another rollout"""
     stubs.says_service(deployment(NEW))
     stubs.says_tasks("STOPPED", stopped(**harmless))
     stubs.says_tasks("RUNNING", running())
@@ -239,7 +241,7 @@ def test_a_vanished_deployment_fails(stubs: Stubs) -> None:
     assert "Another run" in caught.value.hint
 
 
-def test_going_back_to_the_task_from_before_is_no_rollout(stubs: Stubs) -> None:
+def test_a_rollback_by_ecs_is_no_rollout(stubs: Stubs) -> None:
     """should not take ECS's return to the same revision for the new task"""
     stubs.says_service(deployment(NEW))
     stubs.says_tasks("STOPPED")

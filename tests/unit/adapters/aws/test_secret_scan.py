@@ -31,14 +31,14 @@ def tar(files: Mapping[str, bytes]) -> bytes:
     whole = io.BytesIO()
     with tarfile.open(fileobj=whole, mode="w") as archive:
         for name, content in files.items():
-            told = tarfile.TarInfo(name)
-            told.size = len(content)
-            archive.addfile(told, io.BytesIO(content))
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
     return whole.getvalue()
 
 
 class Registry:
-    """A registry that gives out what it holds, on loopback, and says how often it was asked."""
+    """A registry on loopback that serves its content, and counts the requests."""
 
     def __init__(self, base: str) -> None:
         self.base = base
@@ -89,8 +89,10 @@ def look(registry: Registry, memory: Path) -> Any:
     return search_image(held, "sha256:x", KNOWN, memory)
 
 
-def test_a_clean_image_is_told_with_what_was_looked_at(registry: Registry, tmp_path: Path) -> None:
-    """should search configuration and layers, packed or not, and say how much that was"""
+def test_a_clean_image_is_reported_with_what_was_searched(
+    registry: Registry, tmp_path: Path
+) -> None:
+    """should search configuration and layers, packed or not, and report their size"""
     registry.hold({"Env": ["PORT=4000"]}, gzip.compress(tar({"a": b"x" * 1000})), tar({"b": b""}))
     found = look(registry, tmp_path / "memory.json")
     assert found.findings == ()
@@ -110,7 +112,7 @@ def test_a_clean_image_is_told_with_what_was_looked_at(registry: Registry, tmp_p
 def test_a_key_in_a_layer_is_found(
     registry: Registry, tmp_path: Path, content: bytes, kind: str, pack: Any
 ) -> None:
-    """should name the layer and the kind, wherever in the layer it stands"""
+    """should name the layer and the kind, wherever in the layer the key is"""
     layer = pack(tar({"opt/x": b"." * 3_000_000 + b"\n" + content + b"\n" + b"." * 2_000_000}))
     registry.hold({}, gzip.compress(tar({"a": b""})), layer)
     found = look(registry, tmp_path / "memory.json")
@@ -118,14 +120,14 @@ def test_a_key_in_a_layer_is_found(
 
 
 def test_a_key_in_the_history_is_found(registry: Registry, tmp_path: Path) -> None:
-    """should look at what each step of the build was, and at the environment"""
+    """should search each step of the build, and the environment"""
     registry.hold({"history": [{"created_by": f"ENV KEY={KEY_ID}"}]})
     found = look(registry, tmp_path / "memory.json")
     assert found.findings == ("an AWS access key ID in the image's configuration",)
 
 
 def test_several_archives_in_one_layer_are_all_searched(registry: Registry, tmp_path: Path) -> None:
-    """should not stop where the first one ends"""
+    """should not stop after the first archive"""
     registry.hold({}, gzip.compress(b"first") + gzip.compress(PEM.encode()))
     assert look(registry, tmp_path / "memory.json").findings
 
@@ -133,7 +135,7 @@ def test_several_archives_in_one_layer_are_all_searched(registry: Registry, tmp_
 def test_a_large_layer_is_searched_once(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """should remember it, search small ones each time, and say so"""
+    """should remember a large layer, search small ones each time, and report it"""
     monkeypatch.setattr(search, "SMALL", 3000)
     large, small = tar({"a": b"x" * 20_000}), gzip.compress(tar({"b": b"y"}))
     registry.hold({}, large, small)
@@ -155,15 +157,15 @@ def test_a_large_layer_is_searched_once(
 def test_a_layer_with_a_key_is_not_remembered(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """should be found each time"""
+    """should find the key each time"""
     monkeypatch.setattr(search, "SMALL", 0)
     registry.hold({}, tar({"a": PEM.encode()}))
     for _ in range(2):
         assert look(registry, tmp_path / "memory.json").findings
 
 
-def test_another_layer_than_was_asked_for_is_refused(registry: Registry, tmp_path: Path) -> None:
-    """should hold what it gets to its digest"""
+def test_a_layer_of_another_digest_is_refused(registry: Registry, tmp_path: Path) -> None:
+    """should compare the content with its digest"""
     layer = tar({"a": b"x"})
     registry.hold({}, layer)
     registry.blobs[digest_of(layer)] = tar({"a": b"y"})
@@ -172,7 +174,7 @@ def test_another_layer_than_was_asked_for_is_refused(registry: Registry, tmp_pat
 
 
 @pytest.mark.parametrize("layer", [b"\x28\xb5\x2f\xfdxyz", b"\x1f\x8bnot at all"])
-def test_a_layer_that_cannot_be_read_is_not_taken_for_clean(
+def test_an_unreadable_layer_is_not_taken_for_clean(
     registry: Registry, tmp_path: Path, layer: bytes
 ) -> None:
     """should say that it cannot be read"""
@@ -182,7 +184,7 @@ def test_a_layer_that_cannot_be_read_is_not_taken_for_clean(
 
 
 def test_a_refusal_shows_no_address(registry: Registry, tmp_path: Path) -> None:
-    """should be worth another try, and not repeat an address that bears a right"""
+    """should be worth another try, and not show an address that grants access"""
     registry.hold({}, b"x")
     registry.blobs.clear()
     with pytest.raises(TransientError, match="HTTP 403") as raised:
@@ -195,7 +197,7 @@ def test_a_refusal_shows_no_address(registry: Registry, tmp_path: Path) -> None:
 
 
 class Bucket:
-    """The versions of a state, newest first; an empty one is gone meanwhile."""
+    """The versions of a state, newest first; an empty one was removed meanwhile."""
 
     name = "bucket"
 
@@ -217,8 +219,8 @@ def state(*versions: bytes) -> Any:
     return search_state(bucket, "labs/demo/terraform.tfstate", KNOWN)
 
 
-def test_a_clean_state_is_told_with_its_versions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """should look at the present one and those before it, and say how many"""
+def test_a_clean_state_is_reported_with_its_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """should search the current version and older ones, and report how many"""
     found = state(b"{}", b"{}", b"")
     assert found.findings == ()
     assert found.looked_at == "the state and 2 versions before it"
@@ -235,7 +237,7 @@ def test_a_key_in_any_version_of_the_state_is_found() -> None:
     )
 
 
-def test_a_lab_without_a_state_is_told() -> None:
+def test_a_lab_without_a_state_is_an_error() -> None:
     """should not be taken for a clean one"""
     with pytest.raises(PermanentError, match=r"terraform\.tfstate"):
         state()

@@ -1,4 +1,4 @@
-"""A secret is read by its name and version; one that was deleted says how to get another."""
+"""A secret is read by its name and version; a deleted one says how to get another."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def secrets(stubs: Stubs) -> Secrets:
     return Secrets(stubs.cloud)
 
 
-def test_a_secret_that_is_missing_is_no_error(stubs: Stubs, secrets: Secrets) -> None:
+def test_a_missing_secret_is_no_error(stubs: Stubs, secrets: Secrets) -> None:
     """should return its value, or that there is none, and fail for another reason only"""
     stubs.says(
         "secretsmanager",
@@ -55,13 +55,13 @@ def test_a_key_that_was_deleted_says_how_to_get_another(
 
 
 def test_a_secret_without_a_value_is_no_key(stubs: Stubs, secrets: Secrets) -> None:
-    """should be missing like one that is not there"""
+    """should count as missing"""
     stubs.says("secretsmanager", "get_secret_value", {})
     with pytest.raises(PermanentError, match="the secret demo/key is gone, or has no value"):
         secrets.require("demo/key")
 
 
-def test_another_refusal_of_the_key_stays_as_it_is(stubs: Stubs, secrets: Secrets) -> None:
+def test_another_refusal_of_the_key_stays_unchanged(stubs: Stubs, secrets: Secrets) -> None:
     """should not take every invalid request for a deleted secret"""
     stubs.fails("secretsmanager", "get_secret_value", "InvalidRequestException", message="odd")
     with pytest.raises(PermanentError, match="InvalidRequestException: odd"):
@@ -69,7 +69,7 @@ def test_another_refusal_of_the_key_stays_as_it_is(stubs: Stubs, secrets: Secret
 
 
 def test_a_secret_that_waits_for_its_deletion_is_restored(stubs: Stubs, secrets: Secrets) -> None:
-    """should restore that one, and touch neither a living nor a missing one"""
+    """should restore only that one, not an active or a missing secret"""
     living, doomed = {"Name": "s"}, {"Name": "s", "DeletedDate": AT}
     stubs.says("secretsmanager", "describe_secret", living, SecretId="s")
     assert secrets.restore("s") is False
@@ -81,10 +81,10 @@ def test_a_secret_that_waits_for_its_deletion_is_restored(stubs: Stubs, secrets:
 
 
 @pytest.mark.parametrize("value", ["sk-old", None])
-def test_the_key_before_is_asked_for_by_its_label(
+def test_the_previous_key_is_read_by_its_label(
     stubs: Stubs, secrets: Secrets, value: str | None
 ) -> None:
-    """should be the value that the present one has replaced, if that was one"""
+    """should be the value that the current one has replaced, if there was one"""
     said = {"SecretString": value} if value else {}
     stubs.says(
         "secretsmanager", "get_secret_value", said, SecretId=SECRET, VersionStage="AWSPREVIOUS"
@@ -92,14 +92,14 @@ def test_the_key_before_is_asked_for_by_its_label(
     assert secrets.read(SECRET, "AWSPREVIOUS") == value
 
 
-def test_a_first_key_has_none_before_it(stubs: Stubs, secrets: Secrets) -> None:
+def test_a_first_key_has_no_previous_one(stubs: Stubs, secrets: Secrets) -> None:
     """should be None, which is no error"""
     stubs.fails("secretsmanager", "get_secret_value", "ResourceNotFoundException")
     assert secrets.read(SECRET, "AWSPREVIOUS") is None
 
 
-def test_a_key_is_as_old_as_the_version_that_is_current(stubs: Stubs, secrets: Secrets) -> None:
-    """should be the time of the present value, not of the secret or of an older value"""
+def test_a_key_is_as_old_as_its_current_version(stubs: Stubs, secrets: Secrets) -> None:
+    """should be the time of the current value, not of the secret or of an older value"""
     versions = [
         {"VersionId": "a" * 32, "VersionStages": ["AWSPREVIOUS"], "CreatedDate": AT - MINUTE},
         {"VersionId": "b" * 32, "VersionStages": ["AWSCURRENT"], "CreatedDate": AT},
@@ -110,7 +110,7 @@ def test_a_key_is_as_old_as_the_version_that_is_current(stubs: Stubs, secrets: S
     assert secrets.written_at(SECRET) == AT
 
 
-def test_no_secret_has_no_age(stubs: Stubs, secrets: Secrets) -> None:
-    """should be None for a secret that is not there"""
+def test_a_missing_secret_has_no_age(stubs: Stubs, secrets: Secrets) -> None:
+    """should be None for a secret that does not exist"""
     stubs.fails("secretsmanager", "list_secret_version_ids", "ResourceNotFoundException")
     assert secrets.written_at(SECRET) is None

@@ -1,4 +1,4 @@
-"""Everything of a lab is found, on whatever page, and nothing of anybody else's is touched."""
+"""Everything of a lab is found, on whatever page, and nothing of another owner is changed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from adapters.aws.sweep import Leftover, Sweeper
 from lab.errors import PermanentError
 from tests.unit.adapters.aws.fake_account import ROLES, Account, Refusal
 
-#: Two a lab in the network, so that the second stands on the next page.
+#: Two network resources of each kind a lab, so that the second is on the next page.
 ORDER = [
     *("schedule group", "state machine", "service", "cluster", "task definition", "secret"),
     "log group",
@@ -35,7 +35,7 @@ def kinds(found: list[Leftover]) -> list[str]:
 
 
 def test_everything_of_a_lab_is_found(account: Account) -> None:
-    """should find each thing by name or tag, on whatever page, and say where it looked"""
+    """should find each resource by name or tag, on whatever page, and say where it looked"""
     account.has("demo-2")
     account.has("demo")
     looked_at, found = Sweeper(account.cloud).look("demo")
@@ -51,15 +51,15 @@ def test_everything_of_a_lab_is_found(account: Account) -> None:
     }
 
 
-def test_another_labs_things_are_left_alone(account: Account) -> None:
-    """should not take a lab whose name begins the same for this one"""
+def test_resources_of_another_lab_are_left_alone(account: Account) -> None:
+    """should not confuse this lab with one whose name begins the same"""
     account.has("demo-2")
     account.has("de")
     assert Sweeper(account.cloud).look("demo")[1] == []
 
 
 def test_all_labs_are_found_by_their_tags(account: Account) -> None:
-    """should find every lab's things without being told a name"""
+    """should find every lab's resources without a name"""
     account.has("other")
     account.has("demo")
     found = Sweeper(account.cloud).look(None)[1]
@@ -68,30 +68,30 @@ def test_all_labs_are_found_by_their_tags(account: Account) -> None:
         assert kinds([item for item in found if item.lab == lab]) == ORDER
 
 
-def test_a_name_alone_is_not_ours(account: Account) -> None:
-    """should leave alone what is called like a lab's but does not carry the project's tags"""
+def test_a_name_without_tags_is_not_ours(account: Account) -> None:
+    """should ignore a resource with a lab's name but without the project's tags"""
     account.has("theirs", ours=False)
     assert Sweeper(account.cloud).look(None)[1] == []
 
 
-def test_what_bears_another_name_is_not_even_looked_at(account: Account) -> None:
-    """should ask nothing of a thing that is certainly somebody else's: it may not be allowed to"""
+def test_resources_with_another_name_are_not_read(account: Account) -> None:
+    """should ask nothing about another owner's resource: it may not be allowed to"""
     account.has("demo")
     Sweeper(account.cloud).look(None)
     assert any("demo" in str(asked) for _, asked in account.calls)
     assert [call for call in account.calls if "somebody-elses" in str(call)] == []
 
 
-def test_nothing_is_removed_by_looking(account: Account) -> None:
-    """should ask questions only"""
+def test_a_look_removes_nothing(account: Account) -> None:
+    """should only read"""
     account.has("demo")
     Sweeper(account.cloud).look("demo")
     Sweeper(account.cloud).look(None)
     assert [name for name, _ in account.calls if not name.startswith(("List", "Describe"))] == []
 
 
-def test_each_thing_tells_how_it_is_removed(account: Account) -> None:
-    """should give a command that names the thing"""
+def test_each_resource_names_the_command_that_removes_it(account: Account) -> None:
+    """should give a command that names the resource"""
     account.has("demo")
     found = Sweeper(account.cloud).look("demo")[1]
     for item in found:
@@ -115,7 +115,7 @@ def removals(account: Account) -> list[tuple[str, dict[str, Any]]]:
     return [call for call in account.calls if not call[0].startswith(("List", "Describe"))]
 
 
-def test_things_are_removed_in_the_order_that_aws_allows(account: Account) -> None:
+def test_resources_are_removed_in_the_order_that_aws_allows(account: Account) -> None:
     """should stop a service before its cluster, empty a VPC before it, a role of its policies"""
     account.has("demo")
     sweeper = Sweeper(account.cloud)
@@ -136,8 +136,8 @@ def test_things_are_removed_in_the_order_that_aws_allows(account: Account) -> No
     assert service["force"] is True
 
 
-def test_what_cannot_be_removed_keeps_nothing_else_from_it(account: Account) -> None:
-    """should tell it and go on"""
+def test_one_failed_removal_does_not_stop_the_others(account: Account) -> None:
+    """should log it and go on"""
     account.has("demo")
     account.refused = {"DeleteCluster": Refusal(), "DeleteSecurityGroup": Refusal()}
     sweeper = Sweeper(account.cloud)
@@ -152,8 +152,8 @@ def test_what_cannot_be_removed_keeps_nothing_else_from_it(account: Account) -> 
 
 
 @pytest.mark.parametrize("where", ["ListScheduleGroups", "DescribeClusters", "ListRoles"])
-def test_a_look_that_failed_is_told(account: Account, where: str) -> None:
-    """should not report a clean account where it could not look"""
+def test_a_failed_look_is_reported(account: Account, where: str) -> None:
+    """should not report a clean account if it could not look"""
     account.refused = {where: Refusal()}
     with pytest.raises(PermanentError, match="looking for "):
         Sweeper(account.cloud).look("demo")
@@ -175,10 +175,10 @@ def test_a_look_that_failed_is_told(account: Account, where: str) -> None:
         ("ListRoleTags", "NoSuchEntity", "", "role"),
     ],
 )
-def test_what_goes_while_it_is_looked_at_is_gone(
+def test_a_resource_that_is_deleted_meanwhile_is_gone(
     account: Account, where: str, code: str, message: str, kind: str
 ) -> None:
-    """should neither report it nor keep the look from finding the rest"""
+    """should not report it, and should still find the others"""
     account.has("going")
     account.has("demo")
     account.refused = {where: Refusal(code, message, of="going")}
@@ -195,18 +195,18 @@ def test_what_goes_while_it_is_looked_at_is_gone(
         ("ListServices", "InvalidParameterException", ""),
     ],
 )
-def test_a_thing_that_could_not_be_looked_at_is_told(
+def test_a_resource_that_could_not_be_read_is_reported(
     account: Account, where: str, code: str, message: str
 ) -> None:
-    """should not take for gone what AWS does not say is gone"""
+    """should not take a resource for gone unless AWS says so"""
     account.has("demo")
     account.refused = {where: Refusal(code, message)}
     with pytest.raises(PermanentError, match="looking for "):
         Sweeper(account.cloud).look(None)
 
 
-def test_a_role_that_goes_before_its_region_is_asked_is_gone(account: Account) -> None:
-    """should pass over it, also where the lab is known and only the region is asked for"""
+def test_a_role_that_is_deleted_before_its_region_is_read_is_gone(account: Account) -> None:
+    """should skip it, even if the lab is known and only the region is read"""
     account.has("demo")
     account.refused = {"ListRoleTags": Refusal("NoSuchEntity", of="demo-task")}
     roles = [item.name for item in Sweeper(account.cloud).look("demo")[1] if item.kind == "role"]

@@ -1,4 +1,4 @@
-"""Which stage a call is made for stands in its user agent."""
+"""The user agent of each call names the stage that the call is made for."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class _Heard(BaseHTTPRequestHandler):
         self.wfile.write(b"<ErrorResponse><Error><Code>No</Code></Error></ErrorResponse>")
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def test_a_call_names_its_stage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """should end each request's one user agent with the stage that it is made for"""
+    """should have the stage at the end of each request's only user agent"""
     with HTTPServer(("127.0.0.1", 0), _Heard) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
@@ -55,7 +55,7 @@ def test_stages_of_threads_do_not_mix() -> None:
 
 
 def test_other_threads_can_be_given_the_stage() -> None:
-    """should call for the stage of whoever handed the work out, and forget it after"""
+    """should name the stage of the thread that started the work, and forget it afterwards"""
     with acting_for("preflight"), ThreadPoolExecutor(2) as pool:
         said = list(pool.map(propagate_stage(lambda _: user_agent()), range(3)))
         bare = pool.submit(user_agent).result()

@@ -54,7 +54,7 @@ STREAM = [chunk("A "), chunk("gateway."), chunk(None, "stop"), chunk(usage=USAGE
 
 @dataclass
 class Gateway:
-    """What the server answers; each part can be broken by a test."""
+    """The server's answers; a test can break each part."""
 
     status: int = 200
     error: str = "it is so"

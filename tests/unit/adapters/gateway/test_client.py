@@ -62,7 +62,7 @@ def nowhere() -> Endpoint:
 
 
 def test_a_model_that_answers_is_ok(served: Gateway, client: OpenAI) -> None:
-    """should carry tokens of the whole answer and times of the stream"""
+    """should have the tokens of the whole answer and the times of the stream"""
     result = ask_model(client, CASE)
     assert (result.verdict, result.error, result.streamed) == (Verdict.OK, None, True)
     assert (result.alias, result.model_id) == ("one", "vendor.one")
@@ -87,8 +87,8 @@ def test_asks_as_the_catalogue_says(served: Gateway, client: OpenAI) -> None:
 
 
 @pytest.mark.parametrize("finish", ["stop", "length"])
-def test_a_cut_answer_is_an_answer(served: Gateway, client: OpenAI, finish: str) -> None:
-    """should take the two ends that a short probe can have"""
+def test_a_truncated_answer_is_an_answer(served: Gateway, client: OpenAI, finish: str) -> None:
+    """should accept both ends that a short probe can have"""
     served.whole = whole(choice(finish=finish))
     assert ask_model(client, CASE).verdict is Verdict.OK
 
@@ -112,7 +112,7 @@ def test_a_cut_answer_is_an_answer(served: Gateway, client: OpenAI, finish: str)
         ("{", ""),
     ],
 )
-def test_an_answer_that_is_none_is_a_bad_answer(
+def test_a_malformed_answer_is_a_bad_answer(
     served: Gateway, client: OpenAI, answer: Any, why: str
 ) -> None:
     """should say what is wrong with the answer, and not crash on one of another form"""
@@ -123,8 +123,8 @@ def test_an_answer_that_is_none_is_a_bad_answer(
     assert result.streamed is False
 
 
-def test_a_page_in_place_of_an_answer_is_a_bad_answer(served: Gateway, client: OpenAI) -> None:
-    """should not crash where a proxy answers with a page of its own"""
+def test_a_web_page_is_a_bad_answer(served: Gateway, client: OpenAI) -> None:
+    """should not crash if a proxy answers with its own page"""
     served.whole, served.content_type = "<html>Sign in</html>", "text/html"
     assert ask_model(client, CASE).verdict is Verdict.BAD_ANSWER
 
@@ -140,7 +140,7 @@ def test_a_page_in_place_of_an_answer_is_a_bad_answer(served: Gateway, client: O
         ([{**chunk(), "choices": [{"index": 0, "delta": None}]}], ""),
     ],
 )
-def test_a_stream_that_is_none_is_a_bad_answer(
+def test_a_malformed_stream_is_a_bad_answer(
     served: Gateway, client: OpenAI, stream: list[Any], why: str
 ) -> None:
     """should keep the tokens of the whole answer and say what the stream lacks"""
@@ -152,8 +152,8 @@ def test_a_stream_that_is_none_is_a_bad_answer(
     assert (result.streamed, result.first_token_ms) == (False, None)
 
 
-def test_an_error_within_the_stream_is_told(served: Gateway, client: OpenAI) -> None:
-    """should carry the gateway's words from the middle of a stream"""
+def test_an_error_within_the_stream_is_reported(served: Gateway, client: OpenAI) -> None:
+    """should have the gateway's words from the middle of a stream"""
     served.stream = [chunk("A"), {"error": {"message": "the model broke off", "code": 500}}]
     result = ask_model(client, CASE)
     assert result.verdict is Verdict.ERROR
@@ -175,7 +175,7 @@ def test_an_error_within_the_stream_is_told(served: Gateway, client: OpenAI) -> 
 def test_each_refusal_has_its_verdict(
     served: Gateway, client: OpenAI, status: int, verdict: Verdict
 ) -> None:
-    """should tell the class of the failure and the gateway's words, without the key"""
+    """should name the class of the failure and the gateway's words, without the key"""
     served.status = status
     result = ask_model(client, CASE)
     assert result.verdict is verdict
@@ -183,16 +183,16 @@ def test_each_refusal_has_its_verdict(
     assert KEY not in str(result.error)
 
 
-def test_a_long_error_is_cut(served: Gateway, client: OpenAI) -> None:
-    """should fit a table, without the key at the cut"""
+def test_a_long_error_is_truncated(served: Gateway, client: OpenAI) -> None:
+    """should fit a table, without the key where it is cut"""
     served.status, served.error = 400, "x" * 350
     error = str(ask_model(client, CASE).error)
     assert len(error) <= 400
     assert "sk-the" not in error
 
 
-def test_no_gateway_is_unreachable(nowhere: Endpoint) -> None:
-    """should be a verdict, too, where nothing listens"""
+def test_a_missing_gateway_is_unreachable(nowhere: Endpoint) -> None:
+    """should also be a verdict if nothing listens"""
     client = open_client(nowhere, KEY).with_options(max_retries=0)
     result = ask_model(client, CASE)
     assert result.verdict is Verdict.UNREACHABLE
@@ -200,7 +200,7 @@ def test_no_gateway_is_unreachable(nowhere: Endpoint) -> None:
 
 
 def test_an_answer_that_does_not_come_is_a_timeout() -> None:
-    """should not wait for ever on a gateway that takes the question and says nothing"""
+    """should not wait forever for a gateway that reads the question and does not answer"""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -211,14 +211,14 @@ def test_an_answer_that_does_not_come_is_a_timeout() -> None:
 
 
 def test_every_question_has_a_time_limit(nowhere: Endpoint) -> None:
-    """should bound each question and try again only what is worth it"""
+    """should limit each question and try again only after a transient failure"""
     client = open_client(nowhere, KEY)
     assert client.timeout == gateway.ANSWER_TIMEOUT
     assert client.max_retries == 2
 
 
 def test_lists_the_models(served: Gateway, client: OpenAI) -> None:
-    """should be the aliases that the gateway says"""
+    """should be the aliases in the gateway's answer"""
     assert list_models(client) == ["one", "two"]
 
 
@@ -226,7 +226,7 @@ def test_lists_the_models(served: Gateway, client: OpenAI) -> None:
 def test_a_list_that_is_refused(
     served: Gateway, client: OpenAI, status: int, kind: type[LabError]
 ) -> None:
-    """should be worth another try only where it may pass, and hold no key"""
+    """should be worth another try only if the refusal may pass, and have no key"""
     served.status = status
     with pytest.raises(kind) as caught:
         list_models(client)
@@ -235,7 +235,7 @@ def test_a_list_that_is_refused(
     assert KEY not in shown
 
 
-def test_no_list_where_nothing_listens(nowhere: Endpoint) -> None:
+def test_no_list_if_nothing_listens(nowhere: Endpoint) -> None:
     """should be worth another try"""
     with pytest.raises(TransientError):
         list_models(open_client(nowhere, KEY).with_options(max_retries=0))
@@ -253,8 +253,8 @@ def test_waits_until_it_is_ready(served: Gateway) -> None:
     assert served.keys == {f"Bearer {KEY}"}
 
 
-def test_waits_until_anybody_listens(nowhere: Endpoint) -> None:
-    """should take no listener for a gateway that is still starting"""
+def test_waits_until_the_gateway_listens(nowhere: Endpoint) -> None:
+    """should take a closed port for a gateway that is still starting"""
     tries: list[int] = []
 
     def alive() -> None:
@@ -267,7 +267,7 @@ def test_waits_until_anybody_listens(nowhere: Endpoint) -> None:
 
 
 def test_ends_at_once_when_it_can_no_longer_be_ready(nowhere: Endpoint) -> None:
-    """should raise what `alive` raises instead of waiting for the deadline"""
+    """should raise the exception of `alive` instead of waiting for the deadline"""
 
     def dead() -> None:
         raise PermanentError("the new task failed")
@@ -276,7 +276,7 @@ def test_ends_at_once_when_it_can_no_longer_be_ready(nowhere: Endpoint) -> None:
         await_ready(nowhere, KEY, deadline=600, log=lambda _: None, alive=dead)
 
 
-def test_never_ready_is_told(served: Gateway) -> None:
+def test_a_gateway_that_is_never_ready_is_an_error(served: Gateway) -> None:
     """should name the endpoint when the deadline has passed"""
     served.readiness = [503]
     with pytest.raises(DeadlineError, match=served.endpoint.url):
@@ -284,7 +284,7 @@ def test_never_ready_is_told(served: Gateway) -> None:
     assert why_not_ready(served.endpoint, KEY) == "HTTP 503"
 
 
-def test_a_refused_key_is_not_waited_for(served: Gateway) -> None:
+def test_it_does_not_wait_after_a_refused_key(served: Gateway) -> None:
     """should say so at once: the task has another key, and will keep it"""
     served.readiness = [401]
     with pytest.raises(PermanentError, match="refuses the lab's key") as caught:
@@ -293,7 +293,7 @@ def test_a_refused_key_is_not_waited_for(served: Gateway) -> None:
     assert "refuses the lab's key" in str(why_not_ready(served.endpoint, KEY))
 
 
-def test_nothing_listening_is_not_ready(nowhere: Endpoint) -> None:
+def test_a_closed_port_is_not_ready(nowhere: Endpoint) -> None:
     """should be an answer, not an error"""
     assert "ConnectError" in str(why_not_ready(nowhere, KEY))
 
@@ -315,27 +315,27 @@ IMPOSTORS = [
 
 
 @pytest.mark.parametrize("call", [waiting, listing])
-@pytest.mark.parametrize(("shown", "asked_for", "told"), IMPOSTORS)
-def test_nobody_else_is_taken_for_the_gateway(
+@pytest.mark.parametrize(("shown", "asked_for", "message"), IMPOSTORS)
+def test_no_other_server_is_taken_for_the_gateway(
     shown: Certificate | None,
     asked_for: str | None,
-    told: str,
+    message: str,
     call: Callable[[Endpoint], None],
 ) -> None:
-    """should end at once, say what is wrong, and send nothing: no question, above all no key"""
+    """should end at once, say what is wrong, and send nothing: no question and no key"""
     with serving(shown) as other:
         where = other.endpoint
         if shown == certificate(hours=-1):
             where = endpoint(other.port, shown)
         if asked_for:
             where = where.model_copy(update={"tls_name": asked_for})
-        with pytest.raises(CertificateError, match=told) as caught:
+        with pytest.raises(CertificateError, match=message) as caught:
             call(where)
         assert caught.value.hint
-        assert told in str(why_not_ready(where, KEY))
+        assert message in str(why_not_ready(where, KEY))
         result = ask_model(open_client(where, KEY).with_options(max_retries=0), CASE)
         assert result.verdict is Verdict.UNREACHABLE
-        assert told in str(result.error)
+        assert message in str(result.error)
     assert other.asked == []
     assert other.keys == set()
 
@@ -350,7 +350,7 @@ def test_nobody_else_is_taken_for_the_gateway(
     ids=["another lab's", "expired", "no TLS"],
 )
 def test_each_refusal_says_what_to_do(shown: Certificate | None, todo: str) -> None:
-    """should send who meets another lab for the present address, and renew what has expired"""
+    """should point to the current address if another lab answers, and renew an old certificate"""
     with serving(shown) as other:
         where = other.endpoint
         if shown and shown == certificate(hours=-1):
@@ -361,15 +361,15 @@ def test_each_refusal_says_what_to_do(shown: Certificate | None, todo: str) -> N
     assert other.keys == set()
 
 
-def test_the_lab_is_asked_for_by_name(served: Gateway, client: OpenAI) -> None:
-    """should ask for the lab's name at whatever address: who answers for it must prove that"""
+def test_the_request_names_the_lab(served: Gateway, client: OpenAI) -> None:
+    """should ask for the lab's name at any address: the server must prove that name"""
     list_models(client)
     assert why_not_ready(served.endpoint, KEY) is None
     assert served.names == {served.endpoint.tls_name}
 
 
-def test_a_refused_key_is_told_from_one_that_opens(served: Gateway, client: OpenAI) -> None:
-    """should be refused by 401, or by LiteLLM's word that it has no database to look for it in"""
+def test_a_refused_key_differs_from_a_valid_one(served: Gateway, client: OpenAI) -> None:
+    """should be refused by 401, or by LiteLLM's message that it has no database of keys"""
     assert refuses_key(client) is False
     served.status = 401
     assert refuses_key(client) is True
@@ -380,10 +380,10 @@ def test_a_refused_key_is_told_from_one_that_opens(served: Gateway, client: Open
 @pytest.mark.parametrize(
     ("status", "kind"), [(500, TransientError), (400, PermanentError), (403, PermanentError)]
 )
-def test_a_key_that_is_answered_otherwise(
+def test_another_answer_to_a_key_is_an_error(
     served: Gateway, client: OpenAI, status: int, kind: type[LabError]
 ) -> None:
-    """should be an error that holds no key"""
+    """should be an error without the key"""
     served.status = status
     with pytest.raises(kind) as caught:
         refuses_key(client)

@@ -1,4 +1,4 @@
-"""What a stranger may not have of the gateway, tried on real servers on loopback, good and bad."""
+"""What a caller without the key may not get from the gateway, tried on real servers on loopback."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from adapters.gateway import probes as stranger
+from adapters.gateway import probes
 from adapters.gateway.client import CertificateError
 from adapters.gateway.probes import (
     ROUTES,
@@ -37,7 +37,7 @@ OLD_CIPHERS = "ALL:@SECLEVEL=0"
 
 
 class Door(BaseHTTPRequestHandler):
-    """Refuses as the lab's gate does, but for what a test opens."""
+    """Refuses as the lab's gate does, except where a test opens it."""
 
     protocol_version = "HTTP/1.1"
     open_routes: tuple[str, ...] = ()
@@ -136,8 +136,8 @@ def nowhere() -> Endpoint:
         return endpoint(probe.getsockname()[1])
 
 
-def test_the_labs_own_gateway_shows_itself(good: tuple[Endpoint, list[str]]) -> None:
-    """should tell version, names and end of the certificate"""
+def test_the_labs_own_gateway_is_recognized(good: tuple[Endpoint, list[str]]) -> None:
+    """should return version, names and end of the certificate"""
     shown = shake_hands(good[0])
     assert shown.refused is None
     assert shown.version == "TLSv1.3"
@@ -152,8 +152,8 @@ def test_the_labs_own_gateway_shows_itself(good: tuple[Endpoint, list[str]]) -> 
         (certificate(tls_name("another")), "another gateway's"),
     ],
 )
-def test_a_bad_certificate_is_told(shown: Certificate, said: str) -> None:
-    """should say that it expired, or is for another lab, and miss the check by that"""
+def test_a_bad_certificate_is_missed(shown: Certificate, said: str) -> None:
+    """should say that it expired, or is for another lab, and miss the check"""
     with serving(shown) as (there, _):
         pinned = there.model_copy(update={"ca": shown.trust.ca})
         seen = shake_hands(pinned)
@@ -162,14 +162,14 @@ def test_a_bad_certificate_is_told(shown: Certificate, said: str) -> None:
     assert said in check.found
 
 
-def test_another_authority_is_told() -> None:
-    """should not take the right name from anybody else"""
+def test_another_authority_is_missed() -> None:
+    """should not accept the right name from another authority"""
     with serving(certificate(hours=2)) as (there, _):
         assert "not from the lab's own authority" in (shake_hands(there).refused or "")
 
 
-def test_a_gateway_without_tls_is_told() -> None:
-    """should say so, and miss the plain request too"""
+def test_a_gateway_without_tls_is_missed() -> None:
+    """should say so, and miss the check of plain requests too"""
     with serving() as (there, asked):
         assert "does not speak TLS" in (shake_hands(there).refused or "")
         probe = try_plain_http(there)
@@ -179,24 +179,24 @@ def test_a_gateway_without_tls_is_told() -> None:
 
 
 def test_the_gateway_gives_no_plain_answer(good: tuple[Endpoint, list[str]]) -> None:
-    """should not hear of HTTP in any form"""
+    """should not answer HTTP in any form"""
     assert try_plain_http(good[0]).refused
     assert good[1] == []
 
 
 def test_a_silent_gateway_gives_no_plain_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """should take silence for no answer"""
-    monkeypatch.setattr(stranger, "TIMEOUT", 0.2)
+    monkeypatch.setattr(probes, "TIMEOUT", 0.2)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         assert try_plain_http(endpoint(listening.getsockname()[1])).refused
 
 
-def test_public_authorities_do_not_vouch(
+def test_public_authorities_are_not_enough(
     good: tuple[Endpoint, list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: object
 ) -> None:
-    """should be refused by who trusts this machine's authorities, unless those have the lab's"""
+    """should be refused by a client with this machine's authorities, unless the lab's is one"""
     probe = try_public_trust(good[0])
     assert probe.refused
     assert "refused" in probe.said
@@ -215,16 +215,16 @@ def test_old_tls_is_refused(good: tuple[Endpoint, list[str]]) -> None:
 
 
 @pytest.mark.parametrize("shown", [certificate(), certificate(hours=2)])
-def test_old_tls_that_is_spoken_is_missed(shown: Certificate) -> None:
-    """should be missed whether or not the certificate would be taken"""
+def test_accepted_old_tls_is_missed(shown: Certificate) -> None:
+    """should be missed whether or not the client accepts the certificate"""
     with serving(context=tls(shown, ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_2)) as (there, _):
         probe = try_old_tls(there)
     assert not probe.refused
     assert "TLS" in probe.said
 
 
-def test_every_route_wants_the_key(good: tuple[Endpoint, list[str]]) -> None:
-    """should ask each route without a key and with a wrong one, which is another each time"""
+def test_every_route_needs_the_key(good: tuple[Endpoint, list[str]]) -> None:
+    """should ask each route without a key and with a wrong one, a new one each time"""
     there, asked = good
     refusals = ask_without_key(there)
     assert judge_key(refusals).passed
@@ -254,8 +254,8 @@ def test_a_route_that_needs_no_key_is_missed(door: dict[str, object], said: str)
     assert said in check.found
 
 
-def test_models_that_the_lab_has_not_are_refused(good: tuple[Endpoint, list[str]]) -> None:
-    """should be asked for with the key, under each name"""
+def test_models_outside_the_lab_are_refused(good: tuple[Endpoint, list[str]]) -> None:
+    """should ask for each name with the key"""
     there, asked = good
     check = judge_gateway_models(ask_for_models(there, KEY, ["vendor.x", "bedrock/vendor.x"]))
     assert check.passed
@@ -264,7 +264,7 @@ def test_models_that_the_lab_has_not_are_refused(good: tuple[Endpoint, list[str]
     assert KEY not in check.found
 
 
-def test_a_model_that_answers_though_the_lab_has_it_not_is_missed() -> None:
+def test_a_model_outside_the_lab_that_answers_is_missed() -> None:
     """should name the model"""
     with serving(certificate(), known_models=("vendor.x",)) as (there, _):
         check = judge_gateway_models(ask_for_models(there, KEY, ["vendor.x"]))
@@ -275,14 +275,14 @@ def test_a_model_that_answers_though_the_lab_has_it_not_is_missed() -> None:
 @pytest.mark.parametrize(
     "ask", [shake_hands, try_public_trust, try_old_tls, try_plain_http, ask_without_key]
 )
-def test_no_answer_may_pass(ask: object, nowhere: Endpoint) -> None:
-    """should be worth another try: nobody has refused anything"""
+def test_no_answer_is_a_transient_error(ask: object, nowhere: Endpoint) -> None:
+    """should be worth another try: nothing was refused"""
     with pytest.raises(TransientError, match="does not answer"):
         ask(nowhere)  # type: ignore[operator]
 
 
-def test_nothing_is_asked_of_another() -> None:
-    """should send no key, and no request, to who is not the lab's gateway"""
+def test_no_other_server_is_asked() -> None:
+    """should send no key, and no request, to a server that is not the lab's gateway"""
     with serving(certificate(hours=2)) as (there, asked):
         with pytest.raises(CertificateError):
             ask_for_models(there, KEY, ["vendor.x"])

@@ -1,4 +1,4 @@
-"""Certificates and TLS servers as a lab's gateway has them, on loopback."""
+"""Certificates and TLS servers like those of a lab's gateway, on loopback."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def image_program(name: str) -> ModuleType:
 
 @functools.cache
 def certificate(name: str = NAME, hours: int = 1) -> Certificate:
-    """One for ``name``, until ``hours`` from now; the past if negative."""
+    """A certificate for ``name``, until ``hours`` from now; in the past if negative."""
     at = datetime.now(UTC)
-    # Whatever is asked for lasts a day longer.
+    # A certificate lasts a day longer than requested.
     until = at + timedelta(hours=hours) - timedelta(days=1)
     return make_certificate(name, min(at, until), until)
 

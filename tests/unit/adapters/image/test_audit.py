@@ -1,4 +1,4 @@
-"""pip-audit is asked for real, of a source on this machine; a source that is silent is told."""
+"""The real pip-audit asks a source on this machine; a source without an answer is reported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FAULT = {
 
 
 class Osv:
-    """Stands in for OSV: one faulty release, and what it was asked."""
+    """Stands in for OSV: one faulty release, and the questions that it got."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
@@ -96,9 +96,9 @@ def answers(*finished: Finished | Exception) -> Any:
 
 
 def test_a_known_fault_is_found(osv: Osv, entries: list[LockedRequirement]) -> None:
-    """should ask of exactly what the image will hold, and tell names and remedy of the fault"""
-    told: list[str] = []
-    result = audit(entries, told.append, sources={"OSV": osv.source})
+    """should ask about exactly the image's packages, and report names and remedy of the fault"""
+    logged: list[str] = []
+    result = audit(entries, logged.append, sources={"OSV": osv.source})
     (finding,) = result.findings
     assert (finding.package, finding.version) == ("demo", "1.0")
     assert finding.names == {"GHSA-aaaa", "CVE-2030-1"}
@@ -109,11 +109,11 @@ def test_a_known_fault_is_found(osv: Osv, entries: list[LockedRequirement]) -> N
         ("demo", "1.0"),
         ("sound", "2.0"),
     }
-    assert told == ["OSV was asked about 2 releases: 1 known fault"]
+    assert logged == ["OSV was asked about 2 releases: 1 known fault"]
 
 
-def test_a_source_that_refuses_is_passed_over(osv: Osv, entries: list[LockedRequirement]) -> None:
-    """should say why, and that nobody answered: silence is not a clean bill of health"""
+def test_a_source_that_refuses_is_skipped(osv: Osv, entries: list[LockedRequirement]) -> None:
+    """should say why, and that no source answered: silence does not mean no faults"""
     osv.status = 403
     result = audit(entries, print, sources={"OSV": osv.source})
     assert result.source is None
@@ -125,7 +125,7 @@ def test_a_source_that_refuses_is_passed_over(osv: Osv, entries: list[LockedRequ
 def test_the_next_source_is_asked(
     entries: list[LockedRequirement], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """should go on where one is too slow, and name the one that answered"""
+    """should go on after a slow source, and name the source that answered"""
     clean = [{"name": entry.name, "version": str(entry.version), "vulns": []} for entry in entries]
     answer = Finished(0, json.dumps({"dependencies": clean, "fixes": []}), "")
     monkeypatch.setattr(module, "run_child", answers(DeadlineError("too slow"), answer))
@@ -134,10 +134,10 @@ def test_the_next_source_is_asked(
     assert result.silent == ["OSV: no full answer within 60 s"]
 
 
-def test_a_release_that_the_source_does_not_know_is_told(
+def test_a_release_that_the_source_does_not_know_is_named(
     entries: list[LockedRequirement], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """should be named, whether it was skipped or left out: nothing was said of it"""
+    """should be named, whether it was skipped or left out: nothing is known about it"""
     known = {"name": "sound", "version": "2.0", "vulns": []}
     for partly in ([{"name": "demo", "skip_reason": "not found"}, known], [known]):
         answer = Finished(0, json.dumps({"dependencies": partly, "fixes": []}), "")
@@ -145,10 +145,10 @@ def test_a_release_that_the_source_does_not_know_is_told(
         assert audit(entries, print).unknown == ["demo 1.0"]
 
 
-def test_a_source_that_knows_nothing_is_passed_over(
+def test_a_source_that_knows_nothing_is_skipped(
     entries: list[LockedRequirement], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """should not be believed that there are no faults: it has not heard of the packages either"""
+    """should not conclude that there are no faults: it does not know the packages either"""
     skipped = [{"name": entry.name, "skip_reason": "not found"} for entry in entries]
     answer = Finished(0, json.dumps({"dependencies": skipped, "fixes": []}), "")
     monkeypatch.setattr(module, "run_child", answers(answer, answer))
@@ -158,10 +158,10 @@ def test_a_source_that_knows_nothing_is_passed_over(
 
 
 @pytest.mark.parametrize("said", ["", "no JSON", "[]", "{}", '{"dependencies": null}'])
-def test_an_answer_that_is_none_is_silence(
+def test_a_malformed_answer_is_no_answer(
     said: str, entries: list[LockedRequirement], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """should not pass for an answer without findings, also with the exit code of success"""
+    """should not count as an answer without findings, even with the exit code of success"""
     monkeypatch.setattr(module, "run_child", answers(*[Finished(0, said, "")] * 2))
     result = audit(entries, print)
     assert result.source is None
@@ -171,7 +171,7 @@ def test_an_answer_that_is_none_is_silence(
 def test_an_interruption_ends_it(
     entries: list[LockedRequirement], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """should not pass for a source that is silent"""
+    """should not count as a source without an answer"""
     monkeypatch.setattr(module, "run_child", answers(InterruptedWorkError("the run is ending")))
     with pytest.raises(InterruptedWorkError):
         audit(entries, print)
@@ -180,7 +180,7 @@ def test_an_interruption_ends_it(
 def test_no_credential_reaches_the_child(
     entries: list[LockedRequirement], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """should keep what is ours from a program that talks to strangers"""
+    """should keep our credentials from a program that talks to public servers"""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     seen: list[dict[str, str]] = []
 

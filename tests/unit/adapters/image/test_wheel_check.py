@@ -1,4 +1,4 @@
-"""A wheel may install its own package. What would run by itself, or lie elsewhere, is refused."""
+"""A wheel may install only its own package. Files that would run by themselves are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOOK = "import os; os.system('id')\n"
 
 
 class Wheel:
-    """A wheel in the making: its files, and what its RECORD will say."""
+    """A wheel that is being made: its files, and the content of its RECORD."""
 
     def __init__(self, folder: Path, name: str = "demo", version: str = "1.0") -> None:
         self.path = folder / f"{name}-{version}-py3-none-any.whl"
@@ -64,12 +64,12 @@ def refused(*wheels: Wheel, rules: WheelRules | None = None) -> str:
         *("demo-1.0.data/purelib/demo/more.py", "DEMO/case.py", "demo-1.0.dist-info/licenses/MIT"),
     ],
 )
-def test_what_belongs_to_the_package_is_let_in(wheel: Wheel, name: str) -> None:
-    """should find nothing to say against an honest wheel"""
+def test_files_of_the_package_are_accepted(wheel: Wheel, name: str) -> None:
+    """should find no fault with an honest wheel"""
     wheel.files[name] = "content"
-    told: list[str] = []
-    check_wheels([wheel.write()], WheelRules(), told.append)
-    assert told[0].startswith("1 wheels with")
+    logged: list[str] = []
+    check_wheels([wheel.write()], WheelRules(), logged.append)
+    assert logged[0].startswith("1 wheels with")
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_what_belongs_to_the_package_is_let_in(wheel: Wheel, name: str) -> None:
         *("sitecustomize.py", "usercustomize.py", "sitecustomize/__init__.py", "usercustomize.so"),
     ],
 )
-def test_what_runs_at_every_start_is_refused(wheel: Wheel, name: str) -> None:
-    """should be named with its wheel: the way in which litellm 1.82.8 stole credentials"""
+def test_files_that_run_at_every_start_are_refused(wheel: Wheel, name: str) -> None:
+    """should name file and wheel: litellm 1.82.8 stole credentials in this way"""
     wheel.files[name] = HOOK
     said = refused(wheel)
     assert wheel.path.name in said
@@ -88,8 +88,8 @@ def test_what_runs_at_every_start_is_refused(wheel: Wheel, name: str) -> None:
     assert "every start of Python" in said
 
 
-def test_a_start_up_hook_with_a_reason_is_let_in(wheel: Wheel) -> None:
-    """should be let in by its wheel and path, and no other"""
+def test_a_start_up_hook_with_a_reason_is_accepted(wheel: Wheel) -> None:
+    """should accept it by its wheel and path, and no other"""
     wheel.files["demo.pth"] = "import demo\n"
     reason = {"demo.pth": "finds the parts of a namespace package"}
     check_wheels([wheel.write()], WheelRules(startup_hooks={"demo": reason}), print)
@@ -108,21 +108,21 @@ def test_a_start_up_hook_with_a_reason_is_let_in(wheel: Wheel) -> None:
     ],
 )
 def test_a_file_outside_the_package_is_refused(wheel: Wheel, name: str) -> None:
-    """should be refused unless the rules name it"""
+    """should refuse it unless the rules name it"""
     wheel.files[name] = "content"
     assert "outside the package" in refused(wheel)
 
 
-def test_another_package_is_let_in_where_the_rules_say_so(wheel: Wheel) -> None:
-    """should be let in for this wheel only"""
+def test_another_package_is_accepted_if_the_rules_say_so(wheel: Wheel) -> None:
+    """should accept it for this wheel only"""
     wheel.files["other/__init__.py"] = ""
     check_wheels([wheel.write()], WheelRules(installs={"Demo": ("other",)}), print)
     refused(wheel, rules=WheelRules(installs={"third": ("other",)}))
 
 
 @pytest.mark.parametrize("name", ["json/__init__.py", "ssl.py", "_ssl.so"])
-def test_a_module_in_the_place_of_pythons_own_is_refused(wheel: Wheel, name: str) -> None:
-    """should be refused even where the rules name it: the image's packages come first"""
+def test_a_module_that_replaces_pythons_own_is_refused(wheel: Wheel, name: str) -> None:
+    """should refuse it even if the rules name it: the image's packages are imported first"""
     wheel.files[name] = ""
     top = name.partition("/")[0].partition(".")[0]
     rules = WheelRules(installs={"demo": (top,)})
@@ -130,8 +130,8 @@ def test_a_module_in_the_place_of_pythons_own_is_refused(wheel: Wheel, name: str
 
 
 @pytest.mark.parametrize("name", ["../x.py", "/etc/x", "demo/../../x", "demo\\x.py", "C:/x.py"])
-def test_a_path_that_leads_out_is_refused(wheel: Wheel, name: str) -> None:
-    """should be refused whatever the installer would make of it"""
+def test_a_path_out_of_the_folder_is_refused(wheel: Wheel, name: str) -> None:
+    """should refuse it whatever the installer would do with it"""
     wheel.files[name] = ""
     assert "leads out" in refused(wheel)
 
@@ -145,34 +145,34 @@ def test_a_path_that_leads_out_is_refused(wheel: Wheel, name: str) -> None:
         (stat.S_IFCHR | 0o666, "neither a file nor a folder"),
     ],
 )
-def test_what_is_no_plain_file_is_refused(wheel: Wheel, mode: int, said: str) -> None:
-    """should be refused by its mode"""
+def test_a_special_file_is_refused(wheel: Wheel, mode: int, said: str) -> None:
+    """should refuse it by its mode"""
     wheel.modes["demo/__init__.py"] = mode
     assert said in refused(wheel)
 
 
-def test_a_file_of_another_content_than_recorded_is_refused(wheel: Wheel) -> None:
-    """should be refused: the publisher's RECORD does not know it"""
+def test_a_file_that_differs_from_its_record_is_refused(wheel: Wheel) -> None:
+    """should refuse it: the publisher's RECORD does not have it"""
     wheel.record_says["demo/__init__.py"] = "sha256=" + "A" * 43
     assert "demo/__init__.py: is not the file" in refused(wheel)
 
 
 @pytest.mark.parametrize("says", ["", "md5=1B2M2Y8AsgTpgAmY7PhCfg", "sha256=%%%"])
 def test_a_weak_or_missing_hash_is_refused(wheel: Wheel, says: str) -> None:
-    """should not pass for one that fits"""
+    """should not count as a matching hash"""
     wheel.record_says["demo/__init__.py"] = says
     assert "is not the file" in refused(wheel)
 
 
 def test_a_file_that_is_not_recorded_is_refused(wheel: Wheel) -> None:
-    """should be refused: it was put in after the wheel was made"""
+    """should refuse it: it was added after the wheel was made"""
     wheel.files["demo/late.py"] = HOOK
     wheel.unrecorded.add("demo/late.py")
     assert "demo/late.py: is not in the wheel's RECORD" in refused(wheel)
 
 
-def test_a_file_that_is_recorded_only_is_refused(wheel: Wheel, tmp_path: Path) -> None:
-    """should be refused: something was taken out"""
+def test_a_recorded_file_that_is_missing_is_refused(wheel: Wheel, tmp_path: Path) -> None:
+    """should refuse it: the file was removed after the wheel was made"""
     wheel.files["demo/gone.py"] = ""
     whole = wheel.write()
     less = tmp_path / "less"
@@ -186,8 +186,8 @@ def test_a_file_that_is_recorded_only_is_refused(wheel: Wheel, tmp_path: Path) -
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_name_that_stands_twice_is_refused(wheel: Wheel) -> None:
-    """should be refused: which of the two is installed depends on who reads"""
+def test_a_duplicate_name_is_refused(wheel: Wheel) -> None:
+    """should refuse it: programs differ in which of the two files they install"""
     with zipfile.ZipFile(wheel.write(), "a") as archive:
         archive.writestr("demo/__init__.py", HOOK)
     with pytest.raises(PermanentError, match="more than once"):
@@ -205,14 +205,14 @@ def test_two_wheels_with_the_same_file_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("info", ["demo-2.0.dist-info", "other-1.0.dist-info", "demo.dist-info"])
 def test_the_metadata_of_another_release_is_refused(wheel: Wheel, info: str) -> None:
-    """should be refused: the file says it is what it is not"""
+    """should refuse it: the file's name and its metadata differ"""
     wheel.files[f"{info}/METADATA"] = wheel.files.pop(f"{wheel.info}/METADATA")
     wheel.info = info
     assert "not the metadata of this one release" in refused(wheel)
 
 
-def test_what_is_no_archive_is_refused(wheel: Wheel) -> None:
-    """should be told as any other fault"""
+def test_a_file_that_is_no_archive_is_refused(wheel: Wheel) -> None:
+    """should report it like any other fault"""
     wheel.path.write_bytes(b"no archive")
     with pytest.raises(PermanentError, match="cannot be read"):
         check_wheels([wheel.path], WheelRules(), print)

@@ -1,4 +1,4 @@
-"""Wheels are chosen for the image's Python and machine, and believed only by their hash."""
+"""Wheels are chosen for the image's Python and machine, and accepted only by their hash."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def lock(tmp_path: Path) -> Path:
 
 
 class Index:
-    """Stands in for pip: serves the same bytes for each wheel that is asked for."""
+    """Stands in for pip: serves the same bytes for each requested wheel."""
 
     def __init__(self, content: bytes = GOOD, name: str = NAME) -> None:
         self.content, self.name, self.calls = content, name, 0
@@ -68,7 +68,7 @@ def names(text: str, tmp_path: Path, architecture: str = "x86_64") -> list[str]:
         ("platform_python_implementation != 'PyPy'", "x86_64", True),
     ],
 )
-def test_markers_should_be_decided_for_the_image(
+def test_markers_should_be_evaluated_for_the_image(
     marker: str, architecture: str, needed: bool, tmp_path: Path
 ) -> None:
     found = names(f"demo==1.0 ; {marker}", tmp_path, architecture)
@@ -82,7 +82,7 @@ def test_of_two_pins_the_one_for_this_python_should_be_taken(tmp_path: Path) -> 
     assert [str(entry.version) for entry in read_lock(path, "x86_64")] == ["2.4"]
 
 
-def test_the_environment_should_leave_nothing_to_the_host() -> None:
+def test_the_environment_should_not_depend_on_the_host() -> None:
     from packaging.markers import default_environment
 
     assert set(default_environment()) == set(marker_environment("x86_64"))
@@ -98,7 +98,7 @@ def test_the_environment_should_leave_nothing_to_the_host() -> None:
         ("==1.0 --hash=sha256:aa", "lock:1"),
     ],
 )
-def test_what_is_no_lock_should_be_refused(line: str, message: str, tmp_path: Path) -> None:
+def test_a_malformed_lock_should_be_refused(line: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "lock"
     path.write_text(f"{line}\n")
     with pytest.raises(InvalidInputError, match=message):
@@ -126,11 +126,11 @@ def test_a_damaged_file_in_the_cache_should_be_fetched_again(
 ) -> None:
     (path,) = fetch_wheels(lock, "x86_64", tmp_path / "cache", print)
     path.write_bytes(GOOD[:-1])
-    told: list[str] = []
-    assert fetch_wheels(lock, "x86_64", tmp_path / "cache", told.append) == [path]
+    logged: list[str] = []
+    assert fetch_wheels(lock, "x86_64", tmp_path / "cache", logged.append) == [path]
     assert path.read_bytes() == GOOD
     assert index.calls == 2
-    assert any(NAME in line and "damaged" in line for line in told)
+    assert any(NAME in line and "damaged" in line for line in logged)
 
 
 def test_another_file_than_the_locked_one_should_be_refused(
@@ -168,7 +168,7 @@ def test_a_wheel_for_another_machine_should_not_be_taken(
         ("ERROR: No matching distribution found for demo==1.0", PermanentError, "demo==1.0"),
     ],
 )
-def test_pips_words_should_become_an_error_of_the_right_kind(
+def test_pips_messages_should_become_the_right_errors(
     words: str, kind: type[Exception], message: str
 ) -> None:
     error = wheels._download_error(Finished(1, "", words))
@@ -178,7 +178,7 @@ def test_pips_words_should_become_an_error_of_the_right_kind(
 
 @pytest.mark.parametrize("lock_file", [GATEWAY.lock, LOCAL_CLOUD.lock])
 @pytest.mark.parametrize("architecture", ["x86_64", "arm64"])
-def test_the_real_locks_should_serve_both_machines(lock_file: Path, architecture: str) -> None:
+def test_the_real_locks_should_fit_both_architectures(lock_file: Path, architecture: str) -> None:
     found = {entry.name for entry in read_lock(lock_file, architecture)}
     assert {"pip", "boto3"} <= found
     assert "pywin32" not in found
