@@ -1,4 +1,4 @@
-"""A lab as it should be, as facts: what each check of its posture passes."""
+"""The facts of a good lab: they pass each check of its posture."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ TASK = TaskFacts(
 
 
 def missed(check: Check, *words: str) -> None:
-    """The check is missed, and what it found says so in these words."""
+    """Assert that the check is missed, and that its result has these words."""
     assert not check.passed
     for word in words:
         assert word in check.found

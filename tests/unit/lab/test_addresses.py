@@ -1,4 +1,4 @@
-"""Only single public IPv4 hosts may stand in the firewall."""
+"""Only single public IPv4 hosts may be in the firewall."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from lab.errors import InvalidInputError
 
 @pytest.mark.parametrize("text", ["8.8.4.4", "8.8.4.4/32", " 8.8.4.4\n"])
 def test_one_host_is_a_slash_32(text: str) -> None:
-    """should spell a host in the one way that the firewall takes"""
+    """should spell a host in the form that the firewall needs"""
     assert host_cidr(text) == "8.8.4.4/32"
 
 
 @pytest.mark.parametrize("text", ["192.0.2.1", "198.51.100.7", "203.0.113.10"])
-def test_documentation_addresses_open_nothing_and_are_taken(text: str) -> None:
-    """should take the stand-ins that the local cloud uses"""
+def test_documentation_addresses_are_accepted(text: str) -> None:
+    """should accept the placeholder addresses that the local cloud uses"""
     assert host_cidr(text) == f"{text}/32"
 
 
@@ -45,8 +45,8 @@ def test_documentation_addresses_open_nothing_and_are_taken(text: str) -> None:
         ("<html>", "not an IPv4 host"),
     ],
 )
-def test_refuses_everything_wider_or_inside(text: str, why: str) -> None:
-    """should name the address, say why, and show one that is allowed"""
+def test_refuses_networks_and_private_addresses(text: str, why: str) -> None:
+    """should name the address, say why, and show an allowed one"""
     with pytest.raises(InvalidInputError) as caught:
         host_cidr(text)
     assert repr(text) in caught.value.message
@@ -61,8 +61,8 @@ def test_refuses_everything_wider_or_inside(text: str, why: str) -> None:
         (["8.8.4.4/32", "1.1.1.1/32"], ["8.8.4.4/32"], "8.8.4.4/32 is to be added and removed"),
     ],
 )
-def test_refuses_a_change_that_is_none(add: list[str], remove: list[str], why: str) -> None:
-    """should say so before anything is asked or touched"""
+def test_refuses_a_change_of_nothing(add: list[str], remove: list[str], why: str) -> None:
+    """should say so before it asks or changes anything"""
     with pytest.raises(InvalidInputError) as caught:
         check_change(add, remove)
     assert why in caught.value.message
@@ -70,13 +70,13 @@ def test_refuses_a_change_that_is_none(add: list[str], remove: list[str], why: s
 
 
 @pytest.mark.parametrize(
-    ("count", "told"), [(0, "open to no hosts"), (21, "open to 21 hosts: 1 to 20")]
+    ("count", "message"), [(0, "open to no hosts"), (21, "open to 21 hosts: 1 to 20")]
 )
-def test_a_firewall_takes_one_to_twenty_hosts(count: int, told: str) -> None:
-    """should refuse none, which shuts everybody out, and more than Terraform takes"""
+def test_a_firewall_has_one_to_twenty_hosts(count: int, message: str) -> None:
+    """should refuse none, which shuts everybody out, and more than Terraform accepts"""
     hosts = [f"8.8.4.{n}/32" for n in range(21)]
     check_hosts(hosts[:1])
     check_hosts(hosts[:20])
     with pytest.raises(InvalidInputError) as caught:
         check_hosts(hosts[:count])
-    assert told in caught.value.message
+    assert message in caught.value.message

@@ -19,35 +19,35 @@ def module(tmp_path: Path) -> Path:
 
 
 def test_the_same_code_and_values_have_the_same_fingerprint(module: Path) -> None:
-    """should not depend on the order of values, nor on what is no code"""
+    """should not depend on the order of values, nor on files that are no code"""
     one = fingerprint(module, {"a": 1, "b": ["x"]})
     (module / "notes.md").write_text("other")
     assert fingerprint(module, {"b": ["x"], "a": 1}) == one
 
 
 @pytest.mark.parametrize("name", ["main.tf", ".terraform.lock.hcl", "new.tf"])
-def test_another_file_has_another(module: Path, name: str) -> None:
-    """should see a change of code and of the providers' lock"""
+def test_a_changed_file_changes_the_fingerprint(module: Path, name: str) -> None:
+    """should depend on the code and on the providers' lock"""
     one = fingerprint(module, {})
     (module / name).write_text("changed")
     assert fingerprint(module, {}) != one
 
 
-def test_text_that_moves_between_files_is_seen(module: Path) -> None:
-    """should not run two files together"""
+def test_text_that_moves_between_files_changes_the_fingerprint(module: Path) -> None:
+    """should keep two files apart"""
     one = fingerprint(module, {})
     (module / "main.tf").write_text("on")
     (module / "other.tf").write_text("etwo")
     assert fingerprint(module, {}) != one
 
 
-def test_other_values_have_another(module: Path) -> None:
-    """should see any value"""
+def test_a_changed_value_changes_the_fingerprint(module: Path) -> None:
+    """should depend on every value"""
     assert fingerprint(module, {"a": 1}) != fingerprint(module, {"a": 2})
 
 
-def test_it_holds_for_the_same_state_alone() -> None:
-    """should not hold once somebody else has applied, or where the state is gone"""
+def test_it_is_valid_only_for_the_same_state() -> None:
+    """should not be valid after another apply, or if the state is gone"""
     applied = Applied(fingerprint="f", state="e")
     assert applied.still_holds("f", "e")
     assert not applied.still_holds("g", "e")

@@ -1,4 +1,4 @@
-"""A lab's certificate convinces exactly who should be, and is made anew exactly when it must."""
+"""A lab's certificate is trusted only for its own name, and is replaced only when it must be."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def certificates(pem: str) -> list[x509.Certificate]:
 
 
 def shake_hands(pem: str, ca: str, name: str) -> None:
-    """A whole handshake in memory, as strict as newer Pythons are; raises what the client says."""
+    """A whole handshake in memory, as strict as in newer Pythons; raises the client's error."""
     client = ssl.create_default_context(cadata=ca)
     client.verify_flags |= ssl.VERIFY_X509_STRICT
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -46,7 +46,7 @@ def fresh(name: str = NAME, hours: int = 72) -> Certificate:
     return make_certificate(name, at, at + timedelta(hours=hours))
 
 
-def test_a_strict_client_is_convinced() -> None:
+def test_a_strict_client_trusts_it() -> None:
     """should pass OpenSSL's strict checks under its name, whatever the address"""
     made = fresh()
     shake_hands(made.pem, made.trust.ca, NAME)
@@ -54,13 +54,13 @@ def test_a_strict_client_is_convinced() -> None:
 
 @pytest.mark.parametrize("longest", ["gateway-lab-" + "a" * 20 + ".internal"])
 def test_the_longest_name_fits(longest: str) -> None:
-    """should be made for every name that a lab can have"""
+    """should be possible for every name that a lab can have"""
     made = fresh(longest)
     shake_hands(made.pem, made.trust.ca, longest)
 
 
 def test_another_name_or_authority_is_refused() -> None:
-    """should convince nobody who asks for another lab or trusts another"""
+    """should not be trusted by a client that asks for another lab or trusts another authority"""
     made, other = fresh(), fresh()
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
         shake_hands(made.pem, made.trust.ca, OTHER)
@@ -68,8 +68,8 @@ def test_another_name_or_authority_is_refused() -> None:
         shake_hands(made.pem, other.trust.ca, NAME)
 
 
-def test_the_authority_can_vouch_for_nothing_else() -> None:
-    """should be limited to the one name and to leaves, and its key be nowhere"""
+def test_the_authority_can_sign_nothing_else() -> None:
+    """should be limited to the one name and to leaves, and its key should be stored nowhere"""
     made = make_certificate(NAME, AT, UNTIL)
     (ca,) = certificates(made.trust.ca)
     constraints = ca.extensions.get_extension_for_class(x509.NameConstraints)
@@ -82,8 +82,8 @@ def test_the_authority_can_vouch_for_nothing_else() -> None:
     assert "PRIVATE" not in made.trust.ca
 
 
-def test_it_is_of_p256_and_lasts_as_long_as_the_lab_can() -> None:
-    """should begin before slow clocks, and end after the longest life"""
+def test_it_uses_p256_and_lasts_as_long_as_the_lab_can() -> None:
+    """should begin early enough for slow clocks, and end after the longest life"""
     leaf, ca = certificates(make_certificate(NAME, AT, UNTIL).pem)
     for made in (leaf, ca):
         key = made.public_key()
@@ -96,13 +96,13 @@ def test_it_is_of_p256_and_lasts_as_long_as_the_lab_can() -> None:
 
 
 def test_the_key_is_not_shown() -> None:
-    """should not come into a log by way of an error or a debugger"""
+    """should not get into a log through an error or a debugger"""
     made = make_certificate(NAME, AT, UNTIL)
     assert "PRIVATE" not in repr(made)
 
 
-def test_a_good_one_is_kept() -> None:
-    """should be the same to the last second of what it must cover"""
+def test_a_good_certificate_is_kept() -> None:
+    """should be kept to the last second of the time that it must cover"""
     made = make_certificate(NAME, AT, UNTIL)
     again = renewed(made.pem, made.trust, NAME, AT + timedelta(hours=5), UNTIL)
     assert again == made
@@ -111,7 +111,7 @@ def test_a_good_one_is_kept() -> None:
 
 
 def held_by_another(made: Certificate, other: Certificate) -> str:
-    """The leaf's key of one with the certificates of another."""
+    """One certificate's leaf key with the certificates of another."""
     begin = "-----BEGIN CERTIFICATE-----"
     return other.pem.partition(begin)[0] + begin + made.pem.partition(begin)[2]
 
@@ -123,7 +123,7 @@ def held_by_another(made: Certificate, other: Certificate) -> str:
         *("another name", "garbage", "no key", "no authority"),
     ],
 )
-def test_whatever_is_wrong_makes_a_new_one(why: str) -> None:
+def test_any_fault_makes_a_new_certificate(why: str) -> None:
     """should not leave a lab with a certificate that its callers would refuse"""
     made = make_certificate(NAME, AT, UNTIL)
     another = make_certificate(NAME, AT, UNTIL)
@@ -161,15 +161,15 @@ def test_whatever_is_wrong_makes_a_new_one(why: str) -> None:
 
 
 def test_versions_grow_within_a_second() -> None:
-    """should have Terraform write each new certificate, however soon after the last it comes"""
+    """should make Terraform write each new certificate, even within the same second"""
     first = make_certificate(NAME, AT, UNTIL)
     second = renewed(None, first.trust, NAME, AT, UNTIL)
     third = renewed(None, second.trust, NAME, AT - timedelta(minutes=1), UNTIL)
     assert first.trust.version < second.trust.version < third.trust.version
 
 
-def test_callers_keep_knowing_the_task_from_before() -> None:
-    """should let what serves on until the next is ready be called, also after two crashed ups"""
+def test_callers_keep_trusting_the_previous_task() -> None:
+    """should let callers use the old task until the new one is ready, even after two crashed ups"""
     old = fresh()
     now = datetime.now(UTC)
     long = now + timedelta(days=9)
@@ -178,14 +178,14 @@ def test_callers_keep_knowing_the_task_from_before() -> None:
     for shown in (old, new):
         shake_hands(shown.pem, new.trust.ca, NAME)
     assert len(certificates(new.trust.ca)) == 2
-    # The record's word is all there is where the secret was deleted.
+    # After the secret was deleted, only the record has it.
     lost = renewed(None, new.trust, NAME, now, long)
     shake_hands(old.pem, lost.trust.ca, NAME)
     shake_hands(new.pem, lost.trust.ca, NAME)
 
 
-def test_who_writes_the_secret_is_not_trusted_for_that() -> None:
-    """should never add an authority that this code did not make to those that callers trust"""
+def test_a_writer_of_the_secret_cannot_add_an_authority() -> None:
+    """should trust no authority that this code did not make"""
     ours, theirs = fresh(), fresh()
     new = renewed(theirs.pem, ours.trust, NAME, datetime.now(UTC), datetime.now(UTC))
     with pytest.raises(ssl.SSLCertVerificationError):
@@ -193,8 +193,8 @@ def test_who_writes_the_secret_is_not_trusted_for_that() -> None:
     shake_hands(ours.pem, new.trust.ca, NAME)
 
 
-def test_an_authority_that_has_expired_is_forgotten() -> None:
-    """should not carry certificates along that convince nobody"""
+def test_an_expired_authority_is_removed() -> None:
+    """should not keep certificates that no client accepts"""
     old = make_certificate(NAME, AT, UNTIL)
     late = UNTIL + timedelta(days=2)
     new = renewed(old.pem, old.trust, NAME, late, late)

@@ -1,4 +1,4 @@
-"""Lengths of time read as they are written, and written as they are read."""
+"""Lengths of time are written in the form in which they are read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_reads_each_unit(text: str, seconds: int) -> None:
     "text", ["", "5", "m", "5x", "1m1h", "1m1m", "-5m", "5 m", "5m\n", "\uff14m"]
 )
 def test_refuses_everything_else(text: str) -> None:
-    """should name what is no length of time"""
+    """should name the text that is no length of time"""
     with pytest.raises(InvalidInputError) as caught:
         parse_duration(text)
     assert repr(text) in caught.value.message
@@ -31,7 +31,7 @@ def test_refuses_everything_else(text: str) -> None:
 
 @pytest.mark.parametrize("digits", [12, 5000])
 def test_refuses_a_length_beyond_all_calendars(digits: int) -> None:
-    """should be a refused value, not a crash, however many digits somebody types"""
+    """should be a refused value, not a crash, however many digits it has"""
     with pytest.raises(InvalidInputError):
         parse_duration("9" * digits + "d")
 
@@ -52,7 +52,7 @@ def test_writes_seconds_and_lengths(value: float | timedelta, text: str) -> None
 
 
 def test_moments_have_one_spelling() -> None:
-    """should be in UTC to the second, whatever zone the moment came in"""
+    """should be in UTC to the second, whatever time zone the moment has"""
     moment = datetime(2030, 1, 31, 13, 0, 0, 999, tzinfo=timezone(timedelta(hours=1)))
     assert to_rfc3339(moment) == "2030-01-31T12:00:00Z"
 

@@ -1,4 +1,4 @@
-"""What people are told to do to call a lab is what works, and the same everywhere."""
+"""The instructions for calling a lab work, and are the same everywhere."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DOCUMENTS = ("README.md", "docs/call.md")
 
 
 def test_an_endpoint_follows_from_lab_and_address() -> None:
-    """should have the lab's name whatever its address, and everything a caller needs but the key"""
+    """should have the lab's name at any address, and everything that a caller needs but the key"""
     where = Endpoint.of("team-a", "203.0.113.9", "CA")
     assert where.variables("/some/ca.pem") == {
         "OPENAI_BASE_URL": "https://203.0.113.9:4000/v1",
@@ -44,7 +44,7 @@ def test_the_documents_say_the_same(document: str, text: str) -> None:
 
 
 def test_the_terminal_breaks_no_line() -> None:
-    """should be there to be copied, also where the terminal is narrow"""
+    """should be possible to copy, even from a narrow terminal"""
     out = StringIO()
     show_report(report(), "http://127.0.0.1:4200", Console(file=out, width=80))
     shown = [line.strip("│ ") for line in out.getvalue().splitlines()]
@@ -56,7 +56,7 @@ def test_the_terminal_breaks_no_line() -> None:
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What `make env` prints, but for the port."""
+    """The output of `make env`, except for the port."""
     ca_file = tmp_path / "ca.pem"
     ca_file.write_text(certificate().trust.ca)
     where = Endpoint.of(LAB, "127.0.0.1", certificate().trust.ca)
@@ -65,7 +65,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on PATH")
 def test_curl_finds_the_lab_by_its_name(environment: dict[str, str]) -> None:
-    """should send the key to the holder of the lab's certificate, and to nobody else"""
+    """should send the key only to the holder of the lab's certificate"""
     with serving(certificate()) as lab:
         assert "choices" in curl(lab, environment)
         assert lab.names == {names.tls_name(LAB)}

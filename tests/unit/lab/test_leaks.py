@@ -1,4 +1,4 @@
-"""Static secrets are found wherever they stand, named, and never confused with talk of them."""
+"""Secrets are found wherever they are, named by kind, and not confused with texts about them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lab import leaks
 from lab.leaks import find_in_pieces, find_secrets
 from tests.unit.adapters.gateway.tls import certificate
 
-# In pieces, so that no scanner takes this file for one that holds a key.
+# In pieces, so that no scanner finds a key in this file.
 KEY_ID = "AKIA" + "Q5K7YV2M3TW4XZZR"
 SECRET = "k9Zq3" * 8  # pragma: allowlist secret: made up
 PEM = certificate().pem
@@ -31,7 +31,7 @@ GATEWAY_KEY = "sk-0123456789abcdefghij"  # pragma: allowlist secret: made up
     ],
 )
 def test_a_secret_is_found_and_only_named(text: str, kind: str) -> None:
-    """should tell its kind, whatever is around it, and not its value"""
+    """should name its kind, whatever is around it, and not show its value"""
     assert find_secrets(text.encode(), {"the gateway's key": GATEWAY_KEY}) == [kind]
 
 
@@ -49,25 +49,25 @@ def test_a_secret_is_found_and_only_named(text: str, kind: str) -> None:
         "",
     ],
 )
-def test_talk_of_secrets_is_none(text: str) -> None:
-    """should not take names, markers, AWS's own examples or chance for a key"""
+def test_text_about_secrets_is_no_finding(text: str) -> None:
+    """should not take names, markers, AWS's own examples or random text for a key"""
     assert find_secrets(text.encode(), {}) == []
 
 
-def test_a_secret_beside_an_example_is_found() -> None:
-    """should not be hidden by what stands near it"""
+def test_a_secret_near_an_example_is_found() -> None:
+    """should not be hidden by the text near it"""
     text = f"AKIAIOSFODNN7{'EXAMPLE'} {KEY_ID}"
     assert find_secrets(text.encode(), {}) == ["an AWS access key ID"]
 
 
-def test_a_known_value_that_is_too_short_is_not_looked_for() -> None:
+def test_a_known_value_that_is_too_short_is_not_searched() -> None:
     """should find nothing by chance"""
     assert find_secrets(b"local", {"a key": "local"}) == []
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000, 100_000])
 def test_a_secret_is_found_across_pieces(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """should find what the end of a piece cuts in two, once"""
+    """should find a secret that is cut in two by the end of a piece, once"""
     monkeypatch.setattr(leaks, "OVERLAP", 300)
     text = b"x" * 500 + PEM.encode() + b"y" * 500
     pieces = [text[n : n + size] for n in range(0, len(text), size)]

@@ -1,4 +1,4 @@
-"""Every name that follows from a lab's name is one that its service takes."""
+"""Every name that is made from a lab's name is valid for its service."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_resource_names_fit_every_service(lab: str) -> None:
 
 
 @pytest.mark.parametrize("lab", LABS)
-def test_secret_does_not_end_like_a_secrets_random_part(lab: str) -> None:
+def test_a_secrets_name_has_no_random_looking_end(lab: str) -> None:
     """should not end in a dash and six characters, which AWS advises against"""
     for secret in (names.key_secret(lab), names.tls_secret(lab)):
         assert not re.search(r"-[A-Za-z0-9]{6}$", secret)
@@ -41,13 +41,13 @@ def test_secret_does_not_end_like_a_secrets_random_part(lab: str) -> None:
 
 @pytest.mark.parametrize("what", ["endpoint", "models", "stages", "progress"])
 @pytest.mark.parametrize("lab", LABS)
-def test_artifact_keys_are_what_prefect_takes(lab: str, what: str) -> None:
-    """should be lower case, digits and dashes only"""
+def test_artifact_keys_are_valid_for_prefect(lab: str, what: str) -> None:
+    """should have only lower case, digits and dashes"""
     assert re.fullmatch(r"[a-z0-9-]+", names.artifact_key(lab, what))
 
 
-def test_labs_do_not_share_what_is_theirs() -> None:
-    """should keep two labs apart, also where one's name begins with the other's"""
+def test_labs_do_not_share_names() -> None:
+    """should keep two labs apart, even if one's name begins with the other's"""
     for name in (
         names.resource_name,
         names.lab_prefix,
@@ -68,7 +68,7 @@ def test_labs_do_not_share_what_is_theirs() -> None:
     "region", ["us-east-1", "ap-southeast-1", "us-isob-east-1", "mx-central-1"]
 )
 def test_state_bucket_is_a_bucket_name(region: str) -> None:
-    """should be within S3's 63 characters in the longest region"""
+    """should have at most S3's 63 characters in the longest region"""
     bucket = names.state_bucket("123456789012", region)
     assert re.fullmatch(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", bucket)
     assert "123456789012" in bucket
@@ -76,7 +76,7 @@ def test_state_bucket_is_a_bucket_name(region: str) -> None:
 
 
 def test_repository_is_a_repository_name() -> None:
-    """should be what ECR takes"""
+    """should be valid for ECR"""
     assert re.fullmatch(r"[a-z0-9]+(?:[._-][a-z0-9]+)*", names.repository_name())
     assert 2 <= len(names.repository_name()) <= 256
 

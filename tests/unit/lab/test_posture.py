@@ -1,4 +1,4 @@
-"""Every check of a lab's posture holds for a lab as it should be, and sees each way to miss it."""
+"""Every check of a lab's posture passes for a good lab, and finds each fault."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def test_a_firewall_of_exactly_the_hosts_passes() -> None:
     ],
 )
 def test_an_open_firewall_is_missed(rule: Ingress, said: str) -> None:
-    """should name the rule that is one too many"""
+    """should name the rule that is too much"""
     missed(firewall(HOST, rule), said)
 
 
 def test_a_host_that_is_shut_out_is_missed() -> None:
-    """should name who should get in and does not, and a task without any group"""
+    """should name the host that should have access and has none, and a task without a group"""
     missed(firewall(), "not 203.0.113.10/32")
     missed(firewall(groups=()), "no security group")
 
@@ -80,7 +80,7 @@ SHOWN = TlsHandshake(
 
 
 def test_the_labs_own_certificate_passes() -> None:
-    """should tell name, end and version"""
+    """should give name, end and version"""
     check = judge_certificate(SHOWN, NAME, RECORD.expires_at)
     assert check.passed
     assert NAME in check.found
@@ -98,12 +98,12 @@ def test_the_labs_own_certificate_passes() -> None:
     ],
 )
 def test_another_certificate_is_missed(shown: TlsHandshake, said: str) -> None:
-    """should miss one that expired or will before the lab, and one for another or a further name"""
+    """should miss one that expired, ends before the lab, or has another or a further name"""
     missed(judge_certificate(shown, NAME, RECORD.expires_at), said)
 
 
-def test_what_must_fail_and_does_not_is_missed() -> None:
-    """should say what was said"""
+def test_an_attempt_that_should_fail_and_succeeds_is_missed() -> None:
+    """should give the answer"""
     assert judge_attempt(
         CheckName.OLD_TLS, "none", ForbiddenAttempt(refused=True, said="refused")
     ).passed
@@ -144,7 +144,7 @@ def test_a_route_that_needs_no_key_is_missed(wrong: Refusal) -> None:
         (400, False, False),
     ],
 )
-def test_a_model_that_is_not_the_labs_is_refused(
+def test_a_model_outside_the_lab_must_be_refused(
     status: int, openai_form: bool, passed: bool
 ) -> None:
     """should pass only for a refusal of the model itself, in OpenAI's form"""
@@ -157,8 +157,8 @@ def test_a_model_that_is_not_the_labs_is_refused(
 # --- the image, the state and the tags ---------------------------------------------------------
 
 
-def test_what_was_searched_is_told() -> None:
-    """should say how much was looked at, or where what was found"""
+def test_the_search_is_reported() -> None:
+    """should say how much was searched, or where the secret was found"""
     check = judge_searched(CheckName.STATE, Searched("the state and 3 versions before it"))
     assert check.passed
     assert "3 versions" in check.found
@@ -169,7 +169,7 @@ def test_what_was_searched_is_told() -> None:
 
 
 def test_other_capacity_is_missed() -> None:
-    """should be the one that was asked for"""
+    """should be the requested one"""
     assert judge_capacity("FARGATE_SPOT", "FARGATE_SPOT").passed
     missed(judge_capacity("FARGATE_SPOT", "FARGATE"), "FARGATE")
     missed(judge_capacity("FARGATE_SPOT", None), "none")
@@ -186,14 +186,14 @@ def test_another_digest_is_missed() -> None:
     assert (RECORD.image.tag, RECORD.image.digest) == ("0123", "sha256:abcd")
 
 
-def test_a_log_that_is_kept_for_ever_is_missed() -> None:
-    """should have some end"""
+def test_a_log_that_is_kept_forever_is_missed() -> None:
+    """should have an end"""
     assert judge_retention(7).passed
     missed(judge_retention(None), "forever")
 
 
 def test_tags_of_everything_pass() -> None:
-    """should want the end on the cluster alone, and of a task no owner, who may have changed"""
+    """should need the end only on the cluster, and no owner on a task, because owners may change"""
     task = {**TAGS, "lab:owner": "the one before"}
     assert judge_tags(RECORD, {"cluster": CLUSTER, "service": TAGS, "task": task}).passed
 
@@ -209,7 +209,7 @@ def test_tags_of_everything_pass() -> None:
     ],
 )
 def test_a_missing_tag_is_missed(tags: dict[str, dict[str, str]], said: str) -> None:
-    """should name the thing and the tag"""
+    """should name the resource and the tag"""
     missed(judge_tags(RECORD, tags), said)
 
 
@@ -217,7 +217,7 @@ def test_a_missing_tag_is_missed(tags: dict[str, dict[str, str]], said: str) -> 
 
 
 def test_a_posture_names_every_miss() -> None:
-    """should raise with each name, what was found and what was wanted, in the checks' own order"""
+    """should raise with each name, the found and the wanted value, in the order of the checks"""
     made = posture_of(
         [
             judge_retention(None),
@@ -239,7 +239,7 @@ def test_a_posture_names_every_miss() -> None:
     Posture(checks=[judge_retention(1)]).raise_if_missed("demo")
 
 
-def test_long_lists_are_cut() -> None:
+def test_long_lists_are_truncated() -> None:
     """should stay readable"""
     rules = [Ingress(f"203.0.113.{n}/32", "tcp", 4000, 4000) for n in range(20, 30)]
     missed(firewall(HOST, *rules), "and 5 more")

@@ -34,7 +34,7 @@ from tests.unit.tasks.sites import PLACE
 
 
 def test_rights_are_those_that_terraform_writes() -> None:
-    """should have models, profiles, and models that only a profile leads to"""
+    """should have models, profiles, and models that can be called only through a profile"""
     rights = rights_of(RECORD, PLACE)
     assert rights.direct == {f"{FOUNDATION}vendor.one-v1:0", PROFILE}
     assert rights.through == {
@@ -49,14 +49,14 @@ def test_rights_are_those_that_terraform_writes() -> None:
 
 
 def test_the_unlisted_model_is_none_of_the_labs() -> None:
-    """should choose another where the lab has the first"""
+    """should choose another if the lab has the first"""
     first = unlisted_model(RECORD)
     served = {**RECORD.served, "x": ServedModel(model_id=first)}
     assert unlisted_model(RECORD.model_copy(update={"served": served})) != first
 
 
 def iam(said: dict[bool, str] | None = None, **of: str) -> dict[Question, dict[str, str]]:
-    """What IAM says of a good role, but for ``of``, by the end of the resource."""
+    """IAM's answers for a good role, changed by ``of``, by the end of the resource."""
     said = said or {True: "allowed", False: "implicitDeny"}
     return {
         question: {
@@ -71,7 +71,7 @@ def iam(said: dict[bool, str] | None = None, **of: str) -> dict[Question, dict[s
 
 
 def test_iam_that_refuses_the_unlisted_model_passes() -> None:
-    """should have asked the lab's models too, and models behind a profile in both ways"""
+    """should also have asked about the lab's models, and in both ways about those with a profile"""
     check = judge_iam_models(iam())
     assert check.passed
     assert f"{unlisted_model(RECORD)}: implicitDeny" in check.found
@@ -88,7 +88,7 @@ def test_iam_that_allows_the_unlisted_model_is_missed() -> None:
 
 
 def test_iam_that_refuses_all_is_missed() -> None:
-    """should not take a role that may nothing for one that refuses what it should"""
+    """should not take a role without any right for one that refuses only other models"""
     missed(judge_iam_models(iam({True: "explicitDeny", False: "explicitDeny"})), "explicitDeny")
     missed(judge_iam_models({question: {} for question in iam()}), "no answer")
     assert not judge_iam_models({}).passed
@@ -101,8 +101,8 @@ def role(*statements: dict[str, Any], boundary: str | None = BOUNDARY, attached:
     return judge_role(facts, rights_of(RECORD, PLACE), BOUNDARY)
 
 
-def test_a_role_of_the_labs_models_passes() -> None:
-    """should take a denial for no right"""
+def test_a_role_for_the_labs_models_passes() -> None:
+    """should not take a denial for a right"""
     assert role().passed
     facts = RoleFacts(None, (), {"p": {"Statement": POLICY["Statement"][0]}})
     assert judge_role(facts, rights_of(RECORD, PLACE), "").passed
@@ -135,13 +135,13 @@ def test_a_role_of_the_labs_models_passes() -> None:
         ),
     ],
 )
-def test_a_role_that_may_more_is_missed(statement: dict[str, Any], said: str) -> None:
-    """should name the policy and what is too much"""
+def test_a_role_with_more_rights_is_missed(statement: dict[str, Any], said: str) -> None:
+    """should name the policy and the additional right"""
     missed(role(statement), f"invoke-models: {'the' if 'the ' in said else ''}", said)
 
 
 def test_another_policy_or_boundary_is_missed() -> None:
-    """should miss an attached policy, a boundary that is gone, and a role with nothing"""
+    """should miss an attached policy, a missing boundary, and a role without policies"""
     missed(role(attached="arn:aws:iam::aws:policy/AdministratorAccess"), "AdministratorAccess")
     missed(role(boundary=None), "the boundary (none)")
     missed(judge_role(RoleFacts(BOUNDARY, (), {}), rights_of(RECORD, PLACE), BOUNDARY), "no policy")

@@ -1,4 +1,4 @@
-"""A task that has a key in plain text, or more powers than it needs, is missed."""
+"""A task with a key in plain text, or with more rights than it needs, is missed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def of(**changes: Any) -> TaskFacts:
 
 
 def test_a_task_as_terraform_makes_it_passes() -> None:
-    """should find nothing in it, and say what it has by reference"""
+    """should find no fault in it, and name its references to secrets"""
     assert judge_definition(TASK, KNOWN).passed
     assert "LITELLM_MASTER_KEY" in judge_definition(TASK, KNOWN).found
     assert judge_environment(TASK, KNOWN).passed
@@ -40,7 +40,7 @@ def test_a_key_in_the_task_definition_is_missed(text: str, said: str) -> None:
 
 
 def test_a_secret_that_is_no_reference_is_missed() -> None:
-    """should want key and certificate from Secrets Manager"""
+    """should require key and certificate from Secrets Manager"""
     missed(judge_definition(of(secrets={}), KNOWN), "GATEWAY_TLS_PEM not from Secrets Manager")
     elsewhere = {**SECRETS, "LITELLM_MASTER_KEY": "arn:aws:ssm:us-east-1:1:parameter/key"}
     missed(judge_definition(of(secrets=elsewhere), KNOWN), "LITELLM_MASTER_KEY not from")
@@ -59,7 +59,7 @@ def test_a_secret_that_is_no_reference_is_missed() -> None:
     ],
 )
 def test_a_key_in_the_environment_is_missed(environment: dict[str, str], said: str) -> None:
-    """should look at the revision's and at what the task was started with beyond it"""
+    """should check the revision's environment and what the start of the task added"""
     for task in (of(environment=environment), replace(TASK, overrides=environment)):
         check = judge_environment(task, KNOWN)
         missed(check, said)
@@ -78,13 +78,13 @@ def test_a_key_in_the_environment_is_missed(environment: dict[str, str], said: s
         ({"privileged": True}, "is privileged"),
     ],
 )
-def test_a_task_with_powers_is_missed(changes: dict[str, Any], said: str) -> None:
-    """should name the container and what it may"""
+def test_a_task_with_privileges_is_missed(changes: dict[str, Any], said: str) -> None:
+    """should name the container and its privileges"""
     missed(judge_hardening(of(**changes)), said)
 
 
 def test_a_task_that_can_be_entered_is_missed() -> None:
-    """should miss ECS Exec, and a task with no container at all"""
+    """should miss ECS Exec, and a task without any container"""
     missed(judge_hardening(replace(TASK, can_exec=True)), "commands may be run")
     assert not judge_hardening(replace(TASK, containers=())).passed
 

@@ -1,4 +1,4 @@
-"""What the cloud remembers of a lab: its end, and what is due before it."""
+"""The lab's record in the cloud: its end, and the actions that are due before it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def record(**changes: Any) -> LabRecord:
     return LabRecord(**{"lab": "demo", "created_at": MADE, "expires_at": END, **changes})
 
 
-def test_what_is_written_is_read() -> None:
-    """should come back the same from the bucket, with times that every tool reads"""
+def test_a_written_record_is_read_back() -> None:
+    """should be the same from the bucket, with times that every tool can read"""
     full = record(
         owner="me",
         on_failure=OnFailure.DESTROY,
@@ -49,18 +49,18 @@ def test_what_is_written_is_read() -> None:
 
 
 def test_times_are_written_in_utc() -> None:
-    """should not write another zone's clock with a Z"""
+    """should not write another time zone's clock with a Z"""
     there = record(expires_at=END.astimezone(timezone(timedelta(hours=9))))
     assert there.model_dump(mode="json")["expires_at"] == "2030-01-31T14:00:00Z"
 
 
 def test_a_later_versions_record_is_read() -> None:
-    """should find a lab's end also in a record with fields that are not known yet"""
+    """should find a lab's end even in a record with unknown fields"""
     written = {**record().model_dump(mode="json"), "version": 2, "colour": "blue"}
     assert LabRecord.model_validate(written).expires_at == END
 
 
-def test_the_least_of_a_record_is_enough() -> None:
+def test_a_minimal_record_is_enough() -> None:
     """should find the end of a lab whose record an earlier version wrote"""
     times = {"created_at": "2030-01-31T12:00:00Z", "expires_at": "2030-01-31T14:00:00Z"}
     assert LabRecord.model_validate({"lab": "demo", **times}) == record()
@@ -68,7 +68,7 @@ def test_the_least_of_a_record_is_enough() -> None:
 
 @pytest.mark.parametrize("end", [MADE + CAP, END, MADE + timedelta(minutes=1)])
 def test_the_end_moves_up_to_the_cap(end: datetime) -> None:
-    """should move forwards or back, forget the notices of the other end, and nothing else"""
+    """should move forwards or back, forget the notices of the old end, and change nothing else"""
     known = record(notices=[30, 5], owner="me", cpu=256)
     moved = known.moved_to(end, CAP)
     assert moved == known.model_copy(update={"expires_at": end, "notices": []})
@@ -76,7 +76,7 @@ def test_the_end_moves_up_to_the_cap(end: datetime) -> None:
 
 
 def test_the_cap_counts_from_creation() -> None:
-    """should refuse one second beyond it, also in steps, and name the latest end there is"""
+    """should refuse one second beyond it, even in steps, and name the latest possible end"""
     late = record().moved_to(MADE + CAP - SECOND, CAP)
     with pytest.raises(InvalidInputError) as caught:
         late.moved_to(MADE + CAP + SECOND, CAP)
@@ -86,7 +86,7 @@ def test_the_cap_counts_from_creation() -> None:
 
 
 def test_a_lab_does_not_outlive_its_certificate() -> None:
-    """should refuse an end after it, and say what makes another: the longest life may have grown"""
+    """should refuse an end after it, and say how to get another: the longest life may have grown"""
     trust = Trust(ca="CA", version=1, not_after=END + SECOND)
     known = record(trust=trust)
     assert known.moved_to(END + SECOND, CAP).trust == trust
@@ -129,7 +129,7 @@ def test_each_notice_is_due_once(left: timedelta, given: list[int], due: list[in
 def test_each_reason_destroys_what_it_may(
     reason: Reason, kept: OnFailure, at: datetime, destroyed: bool
 ) -> None:
-    """should not destroy at an end that has moved, nor a failed up that is wanted kept"""
+    """should not destroy at an end that has moved, nor a failed up that is to be kept"""
     assert record(on_failure=kept).to_be_destroyed(reason, at) is destroyed
 
 
@@ -140,33 +140,33 @@ def followed(**changes: Any) -> LabRecord:
     return record(**{"cidrs": [A, HOME], "deployer": HOME, **changes})
 
 
-def test_hosts_are_let_in_and_shut_out() -> None:
-    """should keep everybody else, and take what is so already for done"""
+def test_hosts_are_added_and_removed() -> None:
+    """should keep all other hosts, and accept a change that is already made"""
     changed = record(cidrs=[A], owner="me").allowing([B, A], [HOME])
     assert changed == record(cidrs=[A, B], owner="me")
     assert changed.allowing([B], [HOME]) == changed
 
 
 @pytest.mark.parametrize(
-    ("add", "remove", "told"),
+    ("add", "remove", "message"),
     [([], [A, HOME], "no hosts"), ([f"8.8.8.{n}/32" for n in range(19)], [], "21 hosts")],
 )
-def test_nobody_or_too_many_are_refused(add: list[str], remove: list[str], told: str) -> None:
-    """should leave a lab as it is rather than shut everybody out of it"""
-    with pytest.raises(InvalidInputError, match=told):
+def test_no_hosts_or_too_many_are_refused(add: list[str], remove: list[str], message: str) -> None:
+    """should leave a lab unchanged rather than shut everybody out of it"""
+    with pytest.raises(InvalidInputError, match=message):
         followed().allowing(add, remove)
 
 
-def test_the_deployers_rule_moves_with_it() -> None:
-    """should let it in at its new address alone, and everybody else as before"""
+def test_the_deployers_rule_follows_its_address() -> None:
+    """should let the deployer in only at its new address, and all others as before"""
     moved = followed().following(AWAY)
     assert (moved.cidrs, moved.deployer) == ([A, AWAY], AWAY)
     assert moved.following(AWAY) == moved
     assert moved.following(HOME) == followed()
 
 
-def test_an_address_that_somebody_gave_stays_when_the_deployer_leaves_it() -> None:
-    """should never shut out whom a person let in, before the deployer came there or after"""
+def test_an_address_that_a_person_added_stays_after_the_deployer_left() -> None:
+    """should never shut out a host that a person added, before the deployer used it or after"""
     given = followed().allowing([HOME], [])
     assert given.following(AWAY).cidrs == [A, HOME, AWAY]
     came = followed().following(A)
@@ -175,13 +175,13 @@ def test_an_address_that_somebody_gave_stays_when_the_deployer_leaves_it() -> No
 
 
 def test_a_deployer_that_was_shut_out_is_not_followed() -> None:
-    """should not come back at its next address"""
+    """should not get access again at its next address"""
     shut = followed(deployer_given=True).allowing([], [HOME])
     assert (shut.cidrs, shut.deployer, shut.deployer_given) == ([A], None, False)
 
 
 def test_a_full_firewall_keeps_the_deployer_out() -> None:
-    """should refuse to follow where an address that stays leaves no room"""
+    """should refuse to follow if an address that stays leaves no room"""
     hosts = [f"8.8.8.{n}/32" for n in range(19)]
     full = record(cidrs=[*hosts, HOME], deployer=HOME, deployer_given=True)
     with pytest.raises(InvalidInputError, match="21 hosts"):
@@ -194,8 +194,8 @@ def test_a_new_key_has_the_next_number() -> None:
     assert record(key_version=4, owner="me").with_new_key() == record(key_version=5, owner="me")
 
 
-def test_models_that_end_before_long_are_told() -> None:
-    """should name those within the time, soonest first, with the day; none where none is known"""
+def test_models_that_end_soon_are_listed() -> None:
+    """should name those within the time, soonest first, with the day; none if none is known"""
     ends = {"late": END + SECOND, "b": END, "a": END - timedelta(days=1)}
     made = record(models=["a", "b", "late"], model_ends=ends)
     assert made.ending_models(END) == ["a (2030-01-30)", "b (2030-01-31)"]

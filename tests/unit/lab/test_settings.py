@@ -1,4 +1,4 @@
-"""Where labs run comes from the environment, and what is wrong with it is told by variable."""
+"""The place of labs comes from the environment, and each fault in it is reported by variable."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> str:
 
 
 def test_defaults_suit_aws() -> None:
-    """should need nothing set on AWS: no dummy, no endpoint, no address of somebody else"""
+    """should need no settings on AWS: no dummy, no endpoint, no address of somebody else"""
     settings = read_settings()
     assert settings.target == "aws"
     assert settings.registry_host is None
@@ -31,13 +31,13 @@ def test_defaults_suit_aws() -> None:
     assert settings.unlisted_models is False
     assert settings.address_sources == ADDRESS_SOURCES
     assert settings.architecture is Architecture.X86_64
-    # Nothing opens a firewall that nobody asked to be opened.
+    # No firewall is opened unless somebody requested it.
     assert settings.follow_address is False
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "us-gov-west-1", "ap-southeast-7"])
-def test_takes_what_is_formed_like_a_region(monkeypatch: pytest.MonkeyPatch, region: str) -> None:
-    """should know no list of regions here"""
+def test_accepts_the_form_of_a_region(monkeypatch: pytest.MonkeyPatch, region: str) -> None:
+    """should have no list of regions here"""
     monkeypatch.setenv("LAB_REGION", region)
     assert read_settings().region == region
 
@@ -45,9 +45,7 @@ def test_takes_what_is_formed_like_a_region(monkeypatch: pytest.MonkeyPatch, reg
 @pytest.mark.parametrize(
     "region", ["", "us-east", "us-east-1a", "US-EAST-1", "Frankfurt", "us_east_1", "us-east-1\n"]
 )
-def test_refuses_what_is_not_formed_like_a_region(
-    monkeypatch: pytest.MonkeyPatch, region: str
-) -> None:
+def test_refuses_another_form_than_a_regions(monkeypatch: pytest.MonkeyPatch, region: str) -> None:
     """should name the variable, the value and an example"""
     said = refusal(monkeypatch, "LAB_REGION", region)
     assert "LAB_REGION" in said
@@ -74,11 +72,11 @@ def test_refuses_what_is_not_formed_like_a_region(
     ],
 )
 def test_names_the_refused_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """should name the variable as people set it, and be an error of ours, never a traceback"""
+    """should name the variable as people set it, and be an error of the project's, no traceback"""
     assert name in refusal(monkeypatch, name, value)
 
 
-def test_tells_every_refused_variable_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_every_refused_variable_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """should not make people correct one variable per try"""
     monkeypatch.setenv("LAB_ARCHITECTURE", "sparc")
     said = refusal(monkeypatch, "LAB_REGION", "x")
@@ -100,10 +98,10 @@ def test_container_environment_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
         (" https://a.test , https://b.test, ", ("https://a.test", "https://b.test")),
     ],
 )
-def test_address_sources_stand_between_commas(
+def test_address_sources_are_separated_by_commas(
     monkeypatch: pytest.MonkeyPatch, text: str, sources: tuple[str, ...]
 ) -> None:
-    """should split at commas; blanks and a last comma make no source of nothing"""
+    """should split at commas; blanks and a final comma add no empty source"""
     monkeypatch.setenv("LAB_ADDRESS_SOURCES", text)
     assert read_settings().address_sources == sources
 
@@ -112,13 +110,13 @@ def test_address_sources_stand_between_commas(
 def test_deployer_address_is_one_host_or_unset(
     monkeypatch: pytest.MonkeyPatch, given: str, read: str | None
 ) -> None:
-    """should make a host of it; an empty variable asks the sources"""
+    """should make a host from it; an empty variable means that the sources are asked"""
     monkeypatch.setenv("LAB_DEPLOYER_ADDRESS", given)
     assert read_settings().deployer_address == read
 
 
-def test_reads_the_environment_of_now(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """should not remember what stood in the environment at import or at the call before"""
+def test_reads_the_current_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """should not remember the environment at import or at an earlier call"""
     read_settings()
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     monkeypatch.setenv("LAB_ROLLOUT_DEADLINE", "PT90S")
@@ -133,14 +131,16 @@ def test_catalogue_is_the_projects_own() -> None:
 
 @pytest.mark.parametrize("given", ["PT1M", "PT15M", "P1D", "00:20:00"])
 def test_stop_grace_is_whole_minutes(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
-    """should take from one minute to a day, in any of the spellings of a length of time"""
+    """should accept one minute to a day, in any spelling of a length of time"""
     monkeypatch.setenv("LAB_STOP_GRACE", given)
     grace = read_settings().stop_grace
     assert timedelta(minutes=1) <= grace <= timedelta(days=1)
 
 
 @pytest.mark.parametrize("given", ["PT0S", "PT59S", "PT90S", "-PT5M", "PT24H1M", "PT60.5S", "soon"])
-def test_refuses_a_grace_that_terraform_would(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+def test_refuses_a_grace_that_terraform_would_refuse(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
     """should say so before anything is made, and what is allowed"""
     said = refusal(monkeypatch, "LAB_STOP_GRACE", given)
     assert said.startswith("LAB_STOP_GRACE: ")
@@ -152,7 +152,7 @@ def test_refuses_a_grace_that_terraform_would(monkeypatch: pytest.MonkeyPatch, g
 def test_notices_are_json(
     monkeypatch: pytest.MonkeyPatch, given: str, read: tuple[int, ...]
 ) -> None:
-    """should be minutes; none is a choice"""
+    """should be minutes; an empty list is allowed"""
     monkeypatch.setenv("LAB_NOTICES", given)
     assert read_settings().notices == read
 
@@ -161,12 +161,12 @@ def test_notices_are_json(
 def test_refuses_notices_that_are_no_list_of_minutes(
     monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
-    """should name the variable, never be a traceback"""
+    """should name the variable, without a traceback"""
     assert "LAB_NOTICES" in refusal(monkeypatch, "LAB_NOTICES", given)
 
 
 def test_longest_life_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """should be three days unless it is set, and be refused by name"""
+    """should be three days by default, and be refused by name"""
     assert read_settings().longest_life == timedelta(days=3)
     monkeypatch.setenv("LAB_LONGEST_LIFE", "PT12H")
     assert read_settings().longest_life == timedelta(hours=12)
@@ -177,12 +177,12 @@ def test_longest_life_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_role_boundary_is_a_policys_name(
     monkeypatch: pytest.MonkeyPatch, given: str, name: str | None
 ) -> None:
-    """should be none where it is empty"""
+    """should be none if it is empty"""
     monkeypatch.setenv("LAB_ROLE_BOUNDARY", given)
     assert read_settings().role_boundary == name
 
 
 def test_a_role_boundary_that_is_no_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """should take no ARN: the account's is made of the name"""
+    """should accept no ARN: the account's ARN is made from the name"""
     said = refusal(monkeypatch, "LAB_ROLE_BOUNDARY", "arn:aws:iam::1:policy/x")
     assert said.startswith("LAB_ROLE_BOUNDARY: ")

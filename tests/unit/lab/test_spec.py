@@ -1,4 +1,4 @@
-"""A lab that exists as a LabSpec is one that AWS will take; everything else is told and refused."""
+"""A LabSpec that exists is valid for AWS; every other one is reported and refused."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def refusal(**values: object) -> str:
 
 
 @pytest.mark.parametrize("name", ["ab", "demo", "team-a-1", "a1", "a" * 20, "a-b-c-d-e-f-g-h-i-j"])
-def test_accepts_names_that_aws_takes(name: str) -> None:
-    """should take every name within the bounds, the longest among them"""
+def test_accepts_names_that_aws_accepts(name: str) -> None:
+    """should accept every name within the bounds, the longest among them"""
     assert read_spec({"lab": name}).lab == name
 
 
@@ -50,8 +50,8 @@ def test_accepts_names_that_aws_takes(name: str) -> None:
         "${demo}",
     ],
 )
-def test_refuses_names_that_aws_would(name: str) -> None:
-    """should name the refused lab name, and say which ones are allowed"""
+def test_refuses_names_that_aws_would_refuse(name: str) -> None:
+    """should name the refused lab name, and say which names are allowed"""
     said = refusal(lab=name)
     assert said.startswith("lab: ")
     assert repr(name) in said
@@ -60,7 +60,7 @@ def test_refuses_names_that_aws_would(name: str) -> None:
 
 @pytest.mark.parametrize("name", [None, 7, ["demo"]])
 def test_refuses_names_that_are_no_text(name: object) -> None:
-    """should name the field and the value where the name is not even a text"""
+    """should name the field and the value if the name is not a text"""
     said = refusal(lab=name)
     assert said.startswith("lab: ")
     assert repr(name) in said
@@ -83,8 +83,8 @@ def test_a_lab_has_a_name() -> None:
         ("24h", timedelta(hours=24)),
     ],
 )
-def test_lifetime_within_bounds(ttl: str, length: timedelta) -> None:
-    """should take a ttl at and between both bounds"""
+def test_accepts_a_ttl_within_bounds(ttl: str, length: timedelta) -> None:
+    """should accept a ttl at and between both bounds"""
     assert read_spec({"lab": "demo", "ttl": ttl}).lifetime == length
 
 
@@ -125,7 +125,7 @@ def test_refuses_a_ttl_that_is_no_duration(ttl: str) -> None:
 
 @pytest.mark.parametrize("address", ["8.8.4.4", "8.8.4.4/32", "203.0.113.10"])
 def test_accepts_one_public_host(address: str) -> None:
-    """should take one public host, with or without its prefix length"""
+    """should accept one public host, with or without its prefix length"""
     spec = read_spec({"lab": "demo", "allowed_addresses": [address]})
     assert spec.allowed_addresses == [address]
 
@@ -155,24 +155,24 @@ def test_accepts_one_public_host(address: str) -> None:
     ],
 )
 def test_refuses_all_but_one_public_host(address: str, why: str) -> None:
-    """should name the address and why it may not stand in the firewall"""
+    """should name the address and why it may not be in the firewall"""
     said = refusal(allowed_addresses=["8.8.4.4", address])
     assert repr(address) in said
     assert why in said
 
 
-def test_refuses_more_addresses_than_a_firewall_is_for() -> None:
-    """should bound the number of hosts"""
+def test_refuses_too_many_addresses() -> None:
+    """should limit the number of hosts"""
     assert "at most 20" in refusal(allowed_addresses=["8.8.4.4"] * 21)
 
 
 def test_refuses_no_models() -> None:
-    """should not bring a lab up that serves nothing"""
+    """should not bring a lab up without models"""
     assert "models is empty: name at least one alias" in refusal(models=[])
 
 
-def test_refuses_doubled_aliases() -> None:
-    """should name each alias that stands twice, and only those"""
+def test_refuses_duplicate_aliases() -> None:
+    """should name each duplicate alias, and no other"""
     said = refusal(models=["a", "b", "a", "c", "c"])
     assert "models names a, c more than once" in said
 
@@ -215,14 +215,14 @@ def test_refuses_sizes_that_fargate_lacks(cpu: int, memory: int, named: str) -> 
         ("lifetime", "1h"),
     ],
 )
-def test_refuses_what_no_field_takes(field: str, value: str) -> None:
-    """should name the field and the value; an unknown field is not passed over"""
+def test_refuses_invalid_values_and_unknown_fields(field: str, value: str) -> None:
+    """should name the field and the value, also for an unknown field"""
     said = refusal(**{field: value})
     assert said.startswith(f"{field}: ")
     assert repr(value) in said
 
 
-def test_tells_every_fault_at_once() -> None:
+def test_reports_every_fault_at_once() -> None:
     """should not make people correct one value per try"""
     said = refusal(lab="Demo", ttl="soon", models=[])
     assert all(word in said for word in ("'Demo'", "'soon'", "models is empty"))
@@ -244,7 +244,7 @@ def test_a_spec_does_not_change() -> None:
 
 
 def test_schema_describes_every_field() -> None:
-    """should give the form in Prefect's UI a word and a bound for each field"""
+    """should give the form in Prefect's UI a text and a bound for each field"""
     schema = LabSpec.model_json_schema()
     assert set(schema["properties"]) == set(LabSpec.model_fields)
     for name, field in schema["properties"].items():
@@ -258,7 +258,7 @@ def test_schema_describes_every_field() -> None:
     assert schema["properties"]["memory"]["minimum"] == 512
 
 
-def test_hosts_of_a_flow_are_told_apart_by_what_they_mean() -> None:
+def test_hosts_of_a_flow_are_compared_by_meaning() -> None:
     """should be each host once, as the firewall spells it"""
     assert HOSTS.validate_python(["8.8.4.4", "1.1.1.1/32", " 8.8.4.4/32"]) == [
         "1.1.1.1/32",
@@ -275,7 +275,7 @@ def test_hosts_of_a_flow_are_told_apart_by_what_they_mean() -> None:
         ([f"8.8.4.{n}" for n in range(21)], "at most 20"),
     ],
 )
-def test_hosts_of_a_flow_are_refused_as_those_of_a_lab(hosts: list[str], why: str) -> None:
-    """should take nothing that lab-up would not"""
+def test_hosts_of_a_flow_have_the_rules_of_a_lab(hosts: list[str], why: str) -> None:
+    """should accept nothing that lab-up would refuse"""
     with pytest.raises(ValidationError, match=why):
         HOSTS.validate_python(hosts)

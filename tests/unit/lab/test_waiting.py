@@ -1,4 +1,4 @@
-"""A wait has a deadline, a growing pause, words for what it waits for, and an early end."""
+"""A wait has a deadline, a growing pause, a text about its subject, and an early end."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def at(clock: Clock, seconds: float) -> Callable[[], str | None]:
     return lambda: "there" if clock.now >= end else None
 
 
-def test_returns_what_is_there_without_a_pause(clock: Clock) -> None:
-    """should not sleep where nothing has to be awaited"""
+def test_returns_an_available_value_without_a_pause(clock: Clock) -> None:
+    """should not sleep if nothing has to be awaited"""
     found = wait_for("it", lambda: 0, deadline=0, sleep=clock.sleep, clock=clock)
     assert found == 0
     assert clock.pauses == []
 
 
 def test_returns_as_soon_as_it_comes(clock: Clock) -> None:
-    """should give the first value that is not None, within one pause of its coming"""
+    """should return the first value that is not None, at most one pause later"""
     found = wait_for(
         "it", at(clock, 20), deadline=60, longest_pause=3, sleep=clock.sleep, clock=clock
     )
@@ -53,7 +53,7 @@ def test_returns_as_soon_as_it_comes(clock: Clock) -> None:
 
 
 def test_pauses_grow_to_the_longest(clock: Clock) -> None:
-    """should ask often at first and rarely later"""
+    """should ask often at first and less often later"""
     with pytest.raises(DeadlineError):
         wait_for(
             "it",
@@ -71,7 +71,7 @@ def test_pauses_grow_to_the_longest(clock: Clock) -> None:
 
 
 def test_ends_exactly_at_the_deadline(clock: Clock) -> None:
-    """should not oversleep its deadline, say what did not come, and not be tried again"""
+    """should not sleep beyond its deadline, say what is missing, and not be tried again"""
     with pytest.raises(DeadlineError, match=r"the moon did not come within 7s") as caught:
         wait_for("the moon", lambda: None, deadline=7, sleep=clock.sleep, clock=clock)
     assert clock.now - 1000 == pytest.approx(7)
@@ -79,13 +79,13 @@ def test_ends_exactly_at_the_deadline(clock: Clock) -> None:
 
 
 def test_asks_once_more_at_the_deadline(clock: Clock) -> None:
-    """should find what came during the last pause"""
+    """should find a value that came during the last pause"""
     found = wait_for("it", at(clock, 7), deadline=7, sleep=clock.sleep, clock=clock)
     assert found == "there"
 
 
 def test_ends_at_once_when_it_can_no_longer_come(clock: Clock) -> None:
-    """should let the check's own exception through, unslept"""
+    """should raise the check's own exception, without a pause"""
     gone = PermanentError("gone")
 
     def check() -> None:
@@ -97,8 +97,8 @@ def test_ends_at_once_when_it_can_no_longer_come(clock: Clock) -> None:
     assert clock.pauses == []
 
 
-def test_says_every_ten_seconds_that_it_waits(clock: Clock) -> None:
-    """should be heard on a long wait, and silent on a short one"""
+def test_logs_every_ten_seconds_that_it_waits(clock: Clock) -> None:
+    """should log during a long wait, and not during a short one"""
     said: list[str] = []
     wait_for("it", at(clock, 9), deadline=60, log=said.append, sleep=clock.sleep, clock=clock)
     assert said == []

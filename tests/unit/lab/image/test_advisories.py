@@ -1,4 +1,4 @@
-"""A release with a known fault is refused, by whoever knew it, until it is excepted for a time."""
+"""A release with a known fault is refused, whichever source knows it, except for a limited time."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ def found(version: str = "1.3", **changes: Any) -> list[Finding]:
     ],
 )
 def test_a_release_is_found_by_any_of_the_specifiers(version: str, affected: bool) -> None:
-    """should also take a pre-release for one of the range"""
+    """should also find a pre-release of the range"""
     assert bool(found(version)) is affected
 
 
 def test_another_package_is_not_found() -> None:
-    """should hold an advisory against its own package only"""
+    """should apply an advisory to its own package only"""
     assert not advisories().find({"demo-two": Version("1.3")})
 
 
-def test_a_refusal_says_what_it_is_and_what_to_do() -> None:
-    """should name package, version, every ID, the fixed release and the way to it"""
+def test_a_refusal_names_the_fault_and_what_to_do() -> None:
+    """should name package, version, every ID, the fixed release and how to get it"""
     with pytest.raises(PermanentError) as caught:
         advisories().check(found(), TODAY)
     for word in ("demo 1.3", "CVE-2030-1", "GHSA-aaaa", "fixed in 1.4", "lets anybody in"):
@@ -67,20 +67,20 @@ def test_a_refusal_says_what_it_is_and_what_to_do() -> None:
 
 
 def test_a_fault_without_a_remedy_says_so() -> None:
-    """should not send anybody to look for a release that is not there"""
+    """should not send anybody to look for a release that does not exist"""
     with pytest.raises(PermanentError, match="no release fixes it yet"):
         advisories().check(found(fixed=None), TODAY)
 
 
-def test_an_exception_holds_up_to_its_last_day() -> None:
-    """should let the finding pass, and tell of it with the reason"""
+def test_an_exception_is_valid_up_to_its_last_day() -> None:
+    """should let the finding pass, and report it with the reason"""
     said = advisories(ALLOWED).check(found(), TODAY)
     assert len(said) == 1
     assert "CVE-2030-1" in said[0]
     assert "allowed until 2030-01-31: not called" in said[0]
 
 
-def test_an_exception_that_ended_excepts_nothing() -> None:
+def test_an_expired_exception_has_no_effect() -> None:
     """should refuse, and name the day on which it ended"""
     with pytest.raises(PermanentError, match="its exception ended on 2030-01-31"):
         advisories(ALLOWED).check(found(), date(2030, 2, 1))
@@ -95,19 +95,19 @@ def test_an_exception_is_for_one_fault_of_one_package(change: dict[str, str]) ->
 
 @pytest.mark.parametrize("change", [{"malicious": True}, {"aliases": ["GHSA-aaaa", "MAL-2030-1"]}])
 def test_a_malicious_release_is_never_excepted(change: dict[str, Any]) -> None:
-    """should be refused whatever the file allows, and be called what it is"""
+    """should be refused whatever the file allows, and be called malicious"""
     with pytest.raises(PermanentError, match=r"demo 1\.3 is malicious"):
         advisories(ALLOWED).check(found(**change), TODAY)
 
 
-def test_an_exception_that_nothing_needs_is_told() -> None:
-    """should be removed one day: it would hide the next finding of the name"""
+def test_an_exception_that_nothing_needs_is_reported() -> None:
+    """should be removed one day: it would hide the next finding of the same name"""
     said = advisories(ALLOWED).check([], TODAY)
     assert said == ["demo: nothing found needs the exception for GHSA-aaaa"]
 
 
-def test_one_fault_from_two_sources_is_told_once() -> None:
-    """should be recognized by any name, and keep what makes it worse"""
+def test_one_fault_from_two_sources_is_reported_once() -> None:
+    """should be recognized by any name, and keep the more severe facts"""
     other = Finding(
         package="demo", version="1.3", id="PYSEC-1", aliases=("CVE-2030-1", "MAL-1"), source="OSV"
     )
@@ -131,7 +131,7 @@ def test_one_fault_from_two_sources_is_told_once() -> None:
     ],
 )
 def test_a_faulty_entry_is_refused(change: dict[str, Any], said: str, tmp_path: Path) -> None:
-    """should say which field of which file: an entry that is not understood protects nobody"""
+    """should name field and file: an entry that cannot be read protects nobody"""
     path = tmp_path / "advisories.yaml"
     path.write_text(yaml.safe_dump({"as_of": TODAY, "advisories": [KNOWN | change]}))
     with pytest.raises(InvalidInputError, match=r"advisories\.yaml") as caught:
@@ -151,8 +151,8 @@ def test_an_exception_needs_a_reason_and_an_end(missing: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("text", ["", "advisories: [", "[]", "as_of: 2030-01-01\nadvisories: []"])
-def test_what_is_no_list_of_advisories_is_refused(text: str, tmp_path: Path) -> None:
-    """should not pass for a list that knows of nothing"""
+def test_a_malformed_list_of_advisories_is_refused(text: str, tmp_path: Path) -> None:
+    """should not count as a list without advisories"""
     path = tmp_path / "advisories.yaml"
     path.write_text(text)
     with pytest.raises(InvalidInputError, match="not a list of advisories"):
@@ -170,7 +170,7 @@ def test_what_is_no_list_of_advisories_is_refused(text: str, tmp_path: Path) -> 
         ("1.60.0", "CVE-2026-49468"),
     ],
 )
-def test_the_project_refuses_the_releases_that_it_knows_of(version: str, fault: str) -> None:
+def test_the_project_refuses_the_releases_in_its_own_list(version: str, fault: str) -> None:
     """should refuse them without any public source"""
     known = load_advisories(ADVISORIES_PATH)
     with pytest.raises(PermanentError, match=fault):
@@ -180,6 +180,6 @@ def test_the_project_refuses_the_releases_that_it_knows_of(version: str, fault: 
 @pytest.mark.parametrize("lock", [GATEWAY.lock, LOCAL_CLOUD.lock])
 @pytest.mark.parametrize("architecture", ["x86_64", "arm64"])
 def test_the_real_locks_pass(lock: Path, architecture: str) -> None:
-    """should hold no release that the project knows to be faulty"""
+    """should have no release that the project knows to be faulty"""
     known = load_advisories(ADVISORIES_PATH)
     assert not known.find(releases(read_lock(lock, architecture)))

@@ -1,4 +1,4 @@
-"""The tag of an image follows from everything that goes into it, and from nothing else."""
+"""The tag of an image depends on all of its inputs, and on nothing else."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_each_value_should_change_the_tag(recipe: ImageRecipe, change: dict[str,
 
 
 @pytest.mark.parametrize("constant", ["SBOM_FORM", "PYTHON_VERSION", "GLIBC_MINOR", "TIMESTAMP"])
-def test_what_the_image_is_made_for_should_change_the_tag(
+def test_each_constant_should_change_the_tag(
     recipe: ImageRecipe, monkeypatch: pytest.MonkeyPatch, constant: str
 ) -> None:
     before = tag(recipe)
@@ -73,7 +73,7 @@ def test_what_the_image_is_made_for_should_change_the_tag(
     assert tag(recipe) != before
 
 
-def test_the_builder_should_give_the_time_and_drop_the_installer_that_are_named_here() -> None:
+def test_the_builder_should_have_the_same_time_and_installer() -> None:
     scripts = (image.SHARED_FOLDER / "install_site.py").read_text()
     assert f"TIMESTAMP = {image.TIMESTAMP:_}\n" in scripts
     assert f'INSTALLER = "{image.INSTALLER}"\n' in scripts
@@ -86,7 +86,7 @@ def test_a_file_that_is_no_input_should_not_change_the_tag(recipe: ImageRecipe) 
     assert tag(recipe) == before
 
 
-def test_inputs_should_not_run_together(recipe: ImageRecipe) -> None:
+def test_inputs_should_be_separated(recipe: ImageRecipe) -> None:
     first = tag(recipe, base_identity="ab", config_text="c")
     assert first != tag(recipe, base_identity="a", config_text="bc")
 
@@ -114,7 +114,7 @@ def test_an_unknown_architecture_should_be_refused(recipe: ImageRecipe) -> None:
         build_arguments(Path(), base_reference="base", architecture="riscv")
 
 
-def test_the_context_should_hold_the_inputs_and_nothing_else(
+def test_the_context_should_have_the_inputs_and_nothing_else(
     recipe: ImageRecipe, tmp_path: Path
 ) -> None:
     wheel = tmp_path / "one-1-py3-none-any.whl"

@@ -1,4 +1,4 @@
-"""The bill of materials: what CycloneDX takes, equal for equal images, and complete."""
+"""The bill of materials: valid for CycloneDX, equal for equal images, and complete."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Status: deinstall ok config-files
 Architecture: all
 Version: 1
 """
-#: Of what lab/image/sbom.py writes for the values above, in the form that this number names.
+#: The hash of what lab/image/sbom.py writes for the values above, in the form of this number.
 WRITTEN = (1, "d654a891")
 
 
@@ -66,30 +66,30 @@ def components() -> dict[str, dict[str, Any]]:
 
 
 def test_the_document_fits_the_schema() -> None:
-    """should be CycloneDX 1.6 to the letter"""
+    """should be strictly CycloneDX 1.6"""
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(written()) is None
 
 
-def test_the_schema_is_looked_at() -> None:
-    """should find fault with a document that has one, or the test above says nothing"""
+def test_the_schema_finds_a_fault() -> None:
+    """should find a fault in a faulty document, or the test above shows nothing"""
     faulty = written().replace('"bom-ref"', '"bomref"')
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(faulty) is not None
 
 
 def test_equal_images_have_equal_documents() -> None:
-    """should hold no time and no chance, whatever the order in which things were found"""
+    """should have no time and nothing random, whatever the order of the inputs"""
     other = BaseContents(BASE.distribution, BASE.release, BASE.packages[::-1], BASE.python)
     assert write_sbom("0123abcd", WHEELS[::-1], other) == written()
     assert write_sbom("0123abce", WHEELS, BASE) != written()
 
 
 def test_another_form_has_another_number() -> None:
-    """should raise SBOM_FORM with what is written: it is a part of the image, and so of its tag"""
+    """should raise SBOM_FORM when the form changes: it is a part of the image, and so of its tag"""
     assert (image.SBOM_FORM, hashlib.sha256(written().encode()).hexdigest()[:8]) == WRITTEN
 
 
 def test_a_wheel_is_named_with_its_file_and_hash() -> None:
-    """should be found by scanners, and be told from another file of the release"""
+    """should be found by scanners, and differ from another file of the release"""
     wheel = components()["litellm"]
     assert wheel["purl"] == "pkg:pypi/litellm@1.106.2"
     assert wheel["version"] == "1.106.2"
@@ -98,13 +98,13 @@ def test_a_wheel_is_named_with_its_file_and_hash() -> None:
 
 
 def test_a_debian_package_is_named_with_its_release() -> None:
-    """should be found by scanners, whatever stands in its name and version"""
+    """should be found by scanners, whatever characters its name and version have"""
     purl = components()["libstdc++6"]["purl"]
     assert purl == "pkg:deb/debian/libstdc%2B%2B6@12.2.0-14%2Bdeb12u1?arch=amd64&distro=debian-12"
 
 
-def test_what_is_no_package_is_named_too() -> None:
-    """should name the distribution, and a Python that is none of its packages"""
+def test_parts_that_are_no_package_are_named_too() -> None:
+    """should name the distribution, and a Python that is not one of its packages"""
     assert components()["debian"]["version"] == "12"
     assert components()["python"]["purl"] == "pkg:generic/python@3.11.16"
 
@@ -119,22 +119,22 @@ def test_everything_is_a_part_of_the_image() -> None:
 
 
 def test_the_report_has_the_hash_of_the_file() -> None:
-    """should let anybody check the file that lies beside it"""
-    told = describe_sbom(written())
-    assert told.sha256 == hashlib.sha256(written().encode()).hexdigest()
-    assert (told.python_packages, told.debian_packages) == (2, 2)
-    assert told.name == image.SBOM_NAME
+    """should let anybody check the file that is stored with it"""
+    summary = describe_sbom(written())
+    assert summary.sha256 == hashlib.sha256(written().encode()).hexdigest()
+    assert (summary.python_packages, summary.debian_packages) == (2, 2)
+    assert summary.name == image.SBOM_NAME
     assert image_of_sbom(written()) == "0123abcd"
     assert [image_of_sbom(text) for text in ("", "[]", "{}", "no JSON")] == [None] * 4
 
 
 def test_only_installed_packages_are_read() -> None:
-    """should pass over what is configured only, and not take a description for a field"""
+    """should skip packages with only configuration left, and not take a description for a field"""
     assert read_dpkg(STATUS) == [DebianPackage("tzdata", "2025b", "all")]
 
 
 def test_os_release_is_read_without_its_quotes() -> None:
-    """should give bare values"""
+    """should return values without quotes"""
     assert read_os_release('ID=debian\nVERSION_ID="12"\n# comment\n') == {
         "ID": "debian",
         "VERSION_ID": "12",
@@ -142,7 +142,7 @@ def test_os_release_is_read_without_its_quotes() -> None:
 
 
 class Engine:
-    """Stands in for the engine: one image, whose files it gives out as tar archives."""
+    """Stands in for the engine: one image, whose files it returns as tar archives."""
 
     def __init__(self, files: dict[str, str], environment: list[str]) -> None:
         self.files = files
@@ -184,10 +184,10 @@ ONE_BY_ONE = {
         ({"/var/lib/dpkg/status": STATUS}, ["PYTHON_VERSION=3.11.16"], "3.11.16"),
     ],
 )
-def test_a_base_image_says_what_it_holds(
+def test_a_base_images_contents_are_read(
     files: dict[str, str], environment: list[str], python: str | None
 ) -> None:
-    """should read dpkg's records in either form, and leave no container behind"""
+    """should read dpkg's records in both forms, and leave no container"""
     engine = Engine(files | RELEASE, environment)
     contents = read_contents(engine, "base:1")  # type: ignore[arg-type]
     packages = (DebianPackage("tzdata", "2025b", "all"),)
@@ -196,15 +196,15 @@ def test_a_base_image_says_what_it_holds(
 
 
 @pytest.mark.parametrize("files", [RELEASE, ONE_BY_ONE])
-def test_a_base_image_that_does_not_say_is_refused(files: dict[str, str]) -> None:
-    """should not make a bill of materials that leaves the base out"""
+def test_a_base_image_without_records_is_refused(files: dict[str, str]) -> None:
+    """should not make a bill of materials without the base's packages"""
     engine = Engine(files, [])
     with pytest.raises(PermanentError, match="base:1 does not say"):
         read_contents(engine, "base:1")  # type: ignore[arg-type]
     assert not engine.left
 
 
-def test_a_base_image_that_is_gone_is_told() -> None:
+def test_a_missing_base_image_is_an_error() -> None:
     """should be an error of the project's"""
 
     def get(reference: str) -> None:

@@ -1,4 +1,4 @@
-"""The catalogue is edited by hand: each fault is told by file, line and field."""
+"""The catalogue is edited by hand: each fault is reported by file, line and field."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def refusal(path: Path, text: str) -> str:
 
 
 def test_reads_models_in_the_files_order(path: Path) -> None:
-    """should keep the order, with what was left out at its default"""
+    """should keep the order, and use the defaults for missing fields"""
     models = load(path, GOOD).models
     assert [m.alias for m in models] == ["one", "two"]
     assert [m.enabled for m in models] == [True, False]
@@ -52,7 +52,7 @@ def test_reads_models_in_the_files_order(path: Path) -> None:
 
 
 def test_missing_file_is_named(path: Path) -> None:
-    """should name the file that is not there"""
+    """should name the missing file"""
     with pytest.raises(InvalidInputError) as caught:
         load_catalog(path)
     assert str(path) in caught.value.message
@@ -71,13 +71,13 @@ def test_missing_file_is_named(path: Path) -> None:
     ],
 )
 def test_malformed_yaml_names_file_and_line(path: Path, text: str, line: int) -> None:
-    """should say where the file stops being YAML that may be read"""
+    """should say where the file stops being valid YAML"""
     assert refusal(path, text).startswith(f"{path}:{line}: not YAML: ")
 
 
 @pytest.mark.parametrize("content", [b"models: \xff\xfe", b"models: \x00", b"models: \x07"])
 def test_bytes_that_are_no_text_name_the_file(path: Path, content: bytes) -> None:
-    """should refuse a file in another encoding, or a broken one, without a traceback"""
+    """should refuse a broken file, or one in another encoding, without a traceback"""
     path.write_bytes(content)
     with pytest.raises(InvalidInputError) as caught:
         load_catalog(path)
@@ -125,43 +125,43 @@ def test_empty_list(path: Path, text: str) -> None:
         ("models:\n", "version: 1\nmodels:\n", 3, "version"),
     ],
 )
-def test_a_fault_is_told_by_line_and_field(
+def test_a_fault_is_reported_by_line_and_field(
     path: Path, before: str, after: str, line: int, field: str
 ) -> None:
-    """should point at the very line, for unknown fields as for refused values"""
+    """should point at the exact line, for unknown fields and for refused values"""
     assert before in GOOD
     said = refusal(path, GOOD.replace(before, after))
     assert said.startswith(f"{path}:{line}: {field}: ")
     assert "\n" not in said
 
 
-def test_an_anchor_that_holds_itself_is_refused(path: Path) -> None:
+def test_an_anchor_that_contains_itself_is_refused(path: Path) -> None:
     """should end, and name the file"""
     assert refusal(path, "models: &all\n  - *all\n").startswith(f"{path}:")
 
 
-def test_every_fault_is_told(path: Path) -> None:
-    """should tell all faults of a file at once, one line each"""
+def test_every_fault_is_reported(path: Path) -> None:
+    """should report all faults of a file at once, one line each"""
     text = GOOD.replace("enabled: true", "enabled: perhaps").replace("alias: two", "alias: Two")
     assert len(refusal(path, text).splitlines()) == 2
 
 
-def test_doubled_alias_is_told_where_it_stands_again(path: Path) -> None:
+def test_a_duplicate_alias_is_reported_at_its_second_place(path: Path) -> None:
     """should point at the second of the two"""
     said = refusal(path, GOOD.replace("alias: two", "alias: one"))
     assert said.startswith(f"{path}:8: models.1.alias: ")
     assert "'one' appears more than once" in said
 
 
-def test_a_key_that_yaml_takes_for_true_is_told_as_written(path: Path) -> None:
-    """should say what YAML made of `on:`, and on which line, since nobody wrote `True`"""
+def test_a_key_that_yaml_reads_as_true_is_explained(path: Path) -> None:
+    """should say how YAML read `on:`, and on which line, because nobody wrote `True`"""
     said = refusal(path, GOOD.replace("enabled: true", "on: true"))
     assert said.startswith(f"{path}:7: models.0.on: ")
     assert "YAML takes the word for true or false" in said
 
 
-def test_a_field_that_stands_twice_is_told(path: Path) -> None:
-    """should not take the last of two values without a word"""
+def test_a_duplicate_field_is_reported(path: Path) -> None:
+    """should not use the last of two values without a message"""
     said = refusal(path, GOOD.replace("enabled: true", "provider: Other"))
     assert said == f"{path}:7: models.0.provider: appears more than once"
 
@@ -194,17 +194,17 @@ def test_successors_are_found_by_alias(path: Path) -> None:
         ({"one": "two", "two": "three", "three": "two"}, 5, 0, "circle: one → two → three → two"),
     ],
 )
-def test_a_successor_that_leads_nowhere_is_told(
+def test_an_unknown_successor_is_reported(
     path: Path, successors: dict[str, str], line: int, number: int, said: str
 ) -> None:
-    """should point at the very field, before a lab looks for it"""
+    """should point at the exact field, before a lab needs the successor"""
     text = refusal(path, with_successors(**successors))
     assert text.startswith(f"{path}:{line}: models.{number}.successor: ")
     assert said in text
 
 
 def test_unknown_alias_names_the_known(path: Path) -> None:
-    """should name each unknown alias, and all that there are"""
+    """should name each unknown alias, and all known ones"""
     catalog = load(path, GOOD)
     with pytest.raises(InvalidInputError) as caught:
         catalog.choose(["one", "three", "four"])
@@ -214,24 +214,24 @@ def test_unknown_alias_names_the_known(path: Path) -> None:
 
 
 def test_chooses_the_named_in_their_order(path: Path) -> None:
-    """should serve what was asked for, also what is not enabled"""
+    """should serve the requested models, also those that are not enabled"""
     assert [m.alias for m in load(path, GOOD).choose(["two", "one"])] == ["two", "one"]
 
 
-def test_chooses_the_enabled_where_none_is_named(path: Path) -> None:
-    """should not serve what is switched off"""
+def test_chooses_the_enabled_if_none_is_named(path: Path) -> None:
+    """should not serve a model that is switched off"""
     assert [m.alias for m in load(path, GOOD).choose(None)] == ["one"]
 
 
 def test_refuses_to_serve_nothing(path: Path) -> None:
-    """should say how a model is switched on"""
+    """should say how to switch a model on"""
     catalog = load(path, GOOD.replace("enabled: true", "enabled: false"))
     with pytest.raises(InvalidInputError, match="enabled: true"):
         catalog.choose(None)
 
 
-def test_profile_is_what_bedrock_is_asked_for(path: Path) -> None:
-    """should invoke the profile where the model has one"""
+def test_a_profile_is_invoked_if_there_is_one(path: Path) -> None:
+    """should invoke the profile if the model has one"""
     profile = dedent(
         """
             inference_profile:
@@ -244,7 +244,7 @@ def test_profile_is_what_bedrock_is_asked_for(path: Path) -> None:
 
 
 def test_the_projects_catalogue() -> None:
-    """should serve the four aliases that callers know, and hold further models to switch on"""
+    """should serve the four aliases that callers know, and have further models to switch on"""
     catalog = load_catalog(Settings().catalog_path)
     assert {m.alias for m in catalog.choose(None)} == {
         "bedrock-llama",

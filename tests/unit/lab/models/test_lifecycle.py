@@ -1,4 +1,4 @@
-"""Which models a lab gets, by what Bedrock says of each and what is wanted for the retired."""
+"""Which models a lab gets: by Bedrock's facts about each, and by the policy for retired ones."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ CATALOG = Catalog(
 
 
 class Bedrock:
-    """Answers with facts by alias; what is not given is served."""
+    """Answers with facts by alias; a model without given facts is served."""
 
     def __init__(self, **facts: ModelFacts) -> None:
         self.facts = facts
@@ -125,7 +125,7 @@ def refusal(
     ],
 )
 def test_each_model_has_a_state(facts: ModelFacts, state: State, why: str) -> None:
-    """should tell what can be had from what cannot, and say why in words"""
+    """should separate available models from others, and give the reason in words"""
     found = assess(model(), facts, TERMS)
     assert found.state is state
     assert why in found.why
@@ -148,7 +148,7 @@ def test_a_models_profile_must_exist_here(facts: ModelFacts, state: State) -> No
 
 
 @pytest.mark.parametrize(
-    ("facts", "told"),
+    ("facts", "warnings"),
     [
         (ModelFacts(), []),
         (ModelFacts(ends_at=AT + 14 * DAY + SECOND), []),
@@ -163,15 +163,15 @@ def test_a_models_profile_must_exist_here(facts: ModelFacts, state: State) -> No
         (TO_AGREE, []),
     ],
 )
-def test_what_can_be_had_may_come_with_a_warning(facts: ModelFacts, told: list[str]) -> None:
-    """should say dates, what follows, and what a Legacy model means for an account"""
+def test_an_available_model_may_have_a_warning(facts: ModelFacts, warnings: list[str]) -> None:
+    """should give dates, the successor, and what Legacy means for an account"""
     found = assess(model(successor="b"), facts, TERMS)
-    assert len(found.warnings) == len(told)
-    for said, wanted in zip(found.warnings, told, strict=True):
+    assert len(found.warnings) == len(warnings)
+    for said, wanted in zip(found.warnings, warnings, strict=True):
         assert wanted in said
 
 
-def test_a_profile_that_goes_further_is_told() -> None:
+def test_a_profile_with_more_regions_is_reported() -> None:
     """should name the regions where the lab's role may not call the model"""
     facts = ModelFacts(profile_listed=True, profile_regions=["us-east-1", "us-east-2"])
     (said,) = assess(model(inference_profile=PROFILE), facts, TERMS).warnings
@@ -182,10 +182,10 @@ def test_a_profile_that_goes_further_is_told() -> None:
 @pytest.mark.parametrize(
     ("facts", "named"), [(GONE, "v.a"), (ModelFacts(profile_listed=False), "us.v.a")]
 )
-def test_what_is_not_listed_is_served_only_if_the_settings_take_it(
+def test_an_unlisted_model_is_served_only_if_the_settings_allow_it(
     facts: ModelFacts, named: str
 ) -> None:
-    """should say that nothing is known of it, and never let it pass as good"""
+    """should say that nothing is known about it, and never count it as good"""
     wanted = model(inference_profile=PROFILE)
     found = assess(wanted, facts, UNLISTED)
     assert found.state is State.UNKNOWN
@@ -193,22 +193,22 @@ def test_what_is_not_listed_is_served_only_if_the_settings_take_it(
     assert not TERMS.served(assess(wanted, facts, TERMS))
 
 
-def test_the_settings_take_nothing_else_on_trust() -> None:
-    """should still refuse what Bedrock does refuse"""
+def test_the_settings_allow_nothing_else() -> None:
+    """should still refuse a model that Bedrock refuses"""
     assert assess(model(), ModelFacts(authorized=False), UNLISTED).state is State.UNAVAILABLE
     assert assess(model(), ModelFacts(ends_at=AT), UNLISTED).state is State.RETIRED
 
 
-def test_all_are_asked_at_once_and_served_in_their_order() -> None:
-    """should ask nothing twice where all is well, and have nothing to tell"""
+def test_all_models_are_asked_at_once_and_served_in_their_order() -> None:
+    """should ask nothing twice if all is well, and have no notes"""
     bedrock = Bedrock()
     found = settled(["c", "a"], bedrock)
     assert bedrock.rounds == [["c", "a"]]
     assert found == ModelSelection(models=CATALOG.choose(["c", "a"]))
 
 
-def test_a_retired_model_fails_with_its_living_successor() -> None:
-    """should name model, reason and successor, and both ways out"""
+def test_a_retired_model_fails_with_its_active_successor() -> None:
+    """should name model, reason and successor, and both remedies"""
     error = refusal(["a", "lone"], Bedrock(a=GONE))
     assert error.message.startswith("1 of 2 models cannot be served:\n  a (v.a) is retired: ")
     assert error.message.endswith("; its successor is b (v.b)")
@@ -216,8 +216,8 @@ def test_a_retired_model_fails_with_its_living_successor() -> None:
     assert "`--on-retired skip`" in error.hint
 
 
-def test_every_refused_model_is_told_at_once() -> None:
-    """should not be found out one run at a time"""
+def test_all_refused_models_are_reported_at_once() -> None:
+    """should not need one run for each refused model"""
     bedrock = Bedrock(a=GONE, b=GONE, lone=ModelFacts(entitled=False))
     error = refusal(["a", "b", "lone"], bedrock)
     assert bedrock.rounds == [["a", "b", "lone"], ["c"]]
@@ -227,15 +227,15 @@ def test_every_refused_model_is_told_at_once() -> None:
     assert "skip" not in error.hint
 
 
-def test_a_successor_that_is_gone_too_is_passed_over() -> None:
-    """should ask for successors round by round, only as far as needed, each once"""
+def test_a_retired_successor_is_skipped() -> None:
+    """should ask for successors step by step, only as far as needed, each once"""
     bedrock = Bedrock(a=GONE, b=GONE)
     assert "its successor is c (v.c)" in refusal(["a", "lone"], bedrock).message
     assert bedrock.rounds == [["a", "lone"], ["b"], ["c"]]
 
 
-def test_no_living_successor_is_told() -> None:
-    """should not offer a substitute that there is not, and fail though one is wanted"""
+def test_a_missing_successor_is_reported() -> None:
+    """should not offer a substitute that does not exist, and fail even if one is wanted"""
     bedrock = Bedrock(a=GONE, b=GONE, c=GONE)
     for on_retired in (OnRetired.FAIL, OnRetired.SUBSTITUTE):
         error = refusal(["a", "lone"], bedrock, on_retired)
@@ -244,7 +244,7 @@ def test_no_living_successor_is_told() -> None:
 
 
 def test_a_substitute_answers_under_the_same_alias() -> None:
-    """should have the successor's model, probe and parameters, in every projection, and tell so"""
+    """should have the successor's model, probe and parameters everywhere, and note it"""
     found = settled(["a", "c"], Bedrock(a=GONE), OnRetired.SUBSTITUTE)
     (note,) = found.notes
     assert (note.alias, note.action, note.model_id) == ("a", ModelAction.SUBSTITUTED, "v.b")
@@ -261,20 +261,20 @@ def test_a_substitute_answers_under_the_same_alias() -> None:
 
 
 def test_two_aliases_may_share_a_model() -> None:
-    """should keep both, when a substitute is wanted under its own alias too"""
+    """should keep both, when a substitute is also requested under its own alias"""
     found = settled(["a", "b"], Bedrock(a=GONE), OnRetired.SUBSTITUTE)
     assert [(m.alias, m.model_id) for m in found.models] == [("a", "v.b"), ("b", "v.b")]
 
 
-def test_a_substitutes_own_end_is_told() -> None:
-    """should warn of what stands in, and know its end under the alias"""
+def test_a_substitutes_own_end_is_reported() -> None:
+    """should warn about the substitute's end, and keep it under the alias"""
     end = AT + 2 * DAY
     found = settled(["a"], Bedrock(a=GONE, b=ModelFacts(ends_at=end)), OnRetired.SUBSTITUTE)
     assert [note.action for note in found.notes] == [ModelAction.SUBSTITUTED, ModelAction.WARNED]
     assert found.ends == {"a": end}
 
 
-def test_a_skipped_model_is_left_out_and_told() -> None:
+def test_a_skipped_model_is_left_out_and_reported() -> None:
     """should serve the others, and not ask for successors that nobody wants"""
     bedrock = Bedrock(a=ModelFacts(in_region=False))
     found = settled(["a", "c"], bedrock, OnRetired.SKIP)
@@ -286,7 +286,7 @@ def test_a_skipped_model_is_left_out_and_told() -> None:
 
 
 def test_a_lab_without_models_is_refused() -> None:
-    """should say why each would be skipped"""
+    """should say why each model would be skipped"""
     error = refusal(["a", "b"], Bedrock(a=GONE, b=ModelFacts(entitled=False)), OnRetired.SKIP)
     assert error.message.startswith("no model is left")
     assert "a: Bedrock in us-east-1 does not know it" in error.message
@@ -295,8 +295,8 @@ def test_a_lab_without_models_is_refused() -> None:
 
 
 @pytest.mark.parametrize("on_retired", list(OnRetired))
-def test_what_can_be_had_is_left_alone(on_retired: OnRetired) -> None:
-    """should neither substitute nor skip a model because it ends some day"""
+def test_an_available_model_is_left_alone(on_retired: OnRetired) -> None:
+    """should neither substitute nor skip a model because it ends later"""
     soon = ModelFacts(legacy=True, ends_at=AT + DAY)
     found = settled(["a"], Bedrock(a=soon), on_retired)
     assert found.models == CATALOG.choose(["a"])
@@ -304,16 +304,16 @@ def test_what_can_be_had_is_left_alone(on_retired: OnRetired) -> None:
     assert found.ends == {"a": AT + DAY}
 
 
-def test_nothing_is_agreed_to_unasked() -> None:
-    """should refuse a model whose terms the account has not agreed to, and say how it can"""
+def test_no_agreement_is_made_without_permission() -> None:
+    """should refuse a model without an agreement, and say how the account can agree"""
     error = refusal(["a"], Bedrock(a=TO_AGREE))
     assert "a (v.a) is not subscribed to: the account has not agreed" in error.message
     assert "LAB_SUBSCRIBE=true accepts" in error.hint
     assert "LAB_SUBSCRIBE" not in refusal(["a"], Bedrock(a=GONE)).hint
 
 
-def test_agreements_are_made_where_the_settings_allow() -> None:
-    """should ask for each once, wait for those on their way too, and tell of what it agreed to"""
+def test_agreements_are_made_if_the_settings_allow() -> None:
+    """should ask for each once, wait also for pending ones, and note each agreement"""
     pending = ModelFacts(agreement=Agreement.PENDING)
     bedrock = Bedrock(a=GONE, b=TO_AGREE, c=pending)
     found = settled(["a", "b", "c", "lone"], bedrock, OnRetired.SUBSTITUTE, SUBSCRIBING)
@@ -326,21 +326,21 @@ def test_agreements_are_made_where_the_settings_allow() -> None:
     ]
 
 
-def test_an_agreement_on_its_way_is_waited_for_in_any_case() -> None:
-    """should not need leave to agree for what somebody has agreed to"""
+def test_it_always_waits_for_a_pending_agreement() -> None:
+    """should not need permission to agree if somebody has agreed already"""
     found = settled(["a"], Bedrock(a=ModelFacts(agreement=Agreement.PENDING)))
     assert (found.to_subscribe, found.to_await) == ([], ["v.a"])
 
 
-def test_what_is_unknown_is_named() -> None:
-    """should let the caller tell which models nothing is known of"""
+def test_unknown_models_are_named() -> None:
+    """should let the caller log the models that nothing is known about"""
     found = settled(["a", "c"], Bedrock(a=GONE), terms=UNLISTED)
     assert [m.alias for m in found.models] == ["a", "c"]
     assert found.unknown == ["v.a"]
 
 
-def test_the_seed_aliases_live_on() -> None:
-    """should have a successor each that is another vendor's or newer model, and not the same"""
+def test_the_seed_aliases_have_successors() -> None:
+    """should each have a successor that is another vendor's or a newer model"""
     catalog = load_catalog(Settings().catalog_path)
     seed = catalog.choose(
         ["bedrock-llama", "bedrock-titan", "bedrock-titan-lite", "bedrock-cohere"]

@@ -1,4 +1,4 @@
-"""One list, three projections: what is served, what may be invoked, and what is asked."""
+"""One list, three outputs: the served models, the permitted models, and the questions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def config(models: list[Model]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("models", SUBSETS, ids=lambda models: ",".join(m.alias for m in models))
-def test_the_projections_hold_the_same_models(models: list[Model]) -> None:
+def test_the_outputs_have_the_same_models(models: list[Model]) -> None:
     """should serve, permit and ask the same aliases, and for each the same Bedrock ID"""
     served = {
         m["model_name"]: m["litellm_params"]["model"].removeprefix("bedrock/converse/")
@@ -53,13 +53,13 @@ def test_the_projections_hold_the_same_models(models: list[Model]) -> None:
 
 
 def test_config_is_the_same_bytes_for_the_same_models() -> None:
-    """should not give another image tag without another model"""
+    """should not change the image tag while the models stay the same"""
     again = load_catalog(Settings().catalog_path)
     assert litellm_config(CATALOG.models) == litellm_config(again.models)
     assert litellm_config(CATALOG.models) != litellm_config(CATALOG.models[:-1])
 
 
-def test_config_holds_no_secret() -> None:
+def test_the_config_has_no_secret() -> None:
     """should name the environment variable of the key, and no credential, region or endpoint"""
     written = config(CATALOG.models)
     assert written["general_settings"] == {
@@ -74,15 +74,15 @@ def test_config_holds_no_secret() -> None:
         assert word not in text
 
 
-def test_who_asks_is_told_by_a_program_of_the_image() -> None:
-    """should name a function of a program that lies beside the configuration"""
+def test_callers_are_authenticated_by_a_program_of_the_image() -> None:
+    """should name a function of a program in the configuration's folder"""
     program, _, function = config(CATALOG.models)["general_settings"]["custom_auth"].partition(".")
     assert f"{program}.py" in GATEWAY.files
     assert f"def {function}(" in (GATEWAY.folder / f"{program}.py").read_text()
 
 
-def test_one_callers_errors_refuse_a_model_to_nobody() -> None:
-    """should not have LiteLLM leave a model alone after errors: each has one deployment"""
+def test_one_callers_errors_block_a_model_for_nobody() -> None:
+    """should not let LiteLLM pause a model after errors: each model has one deployment"""
     written = config(CATALOG.models)
     assert written["router_settings"] == {"disable_cooldowns": True}
     served = [model["model_name"] for model in written["model_list"]]
@@ -90,15 +90,15 @@ def test_one_callers_errors_refuse_a_model_to_nobody() -> None:
 
 
 def test_further_litellm_parameters_reach_the_model() -> None:
-    """should pass on what the catalogue gives a model"""
+    """should pass on the parameters of the catalogue"""
     model = CATALOG.models[0].model_copy(update={"litellm": {"temperature": 0.5, "rpm": 10}})
     (served,) = config([model])["model_list"]
     assert served["litellm_params"]["temperature"] == 0.5
     assert served["litellm_params"]["rpm"] == 10
 
 
-def test_profiles_carry_their_regions() -> None:
-    """should let Terraform permit the profile and the model in every region it may go to"""
+def test_profiles_have_their_regions() -> None:
+    """should let Terraform permit the profile, and the model in every region of the profile"""
     assert terraform_models([PROFILED]) == {
         "profiled": {
             "model_id": "vendor.model-v1:0",
@@ -109,15 +109,15 @@ def test_profiles_carry_their_regions() -> None:
 
 
 def test_a_model_without_a_profile_needs_no_region() -> None:
-    """should have the same shape, so that Terraform's type takes both"""
+    """should have the same shape, so that Terraform's type accepts both"""
     model = CATALOG.choose(["bedrock-llama"])[0]
     rendered = terraform_models([model])["bedrock-llama"]
     assert rendered["inference_profile_id"] is None
     assert rendered["regions"] == []
 
 
-def test_cases_carry_the_models_probe() -> None:
-    """should ask each model what the catalogue says"""
+def test_cases_have_the_models_probe() -> None:
+    """should ask each model the catalogue's question"""
     probe = ModelProbe(prompt="Say yes.", max_tokens=5)
     (case,) = validation_cases([CATALOG.models[0].model_copy(update={"probe": probe})])
     assert case.probe == probe

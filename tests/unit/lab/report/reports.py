@@ -1,4 +1,4 @@
-"""Reports of an up with a model that answered and one that did not."""
+"""Reports of an up with one model that answered and one that did not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a lab costs, held against sums that were done by hand."""
+"""The cost of a lab, compared with sums that were done by hand."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def table(tmp_path: Path) -> Path:
         (256, 512, Architecture.ARM64, Capacity.SPOT, 0.00825),
     ],
 )
-def test_an_hour_costs(
+def test_an_hour_has_its_price(
     table: Path,
     cpu: int,
     memory: int,
@@ -55,7 +55,7 @@ def test_an_hour_costs(
     capacity: Capacity,
     hourly: float,
 ) -> None:
-    """should be task, address and secrets, and a discount on the task alone"""
+    """should be task, address and secrets, with a discount on the task only"""
     prices = load_prices(table)
     assert prices.hourly(cpu, memory, architecture, capacity) == pytest.approx(hourly)
     lab = LabRecord(
@@ -78,7 +78,7 @@ def lab_of(hours: float) -> LabRecord:
     return LabRecord(lab="demo", created_at=MADE, expires_at=MADE + timedelta(hours=hours))
 
 
-def test_the_report_tells_what_else_it_could_cost(table: Path) -> None:
+def test_the_report_compares_costs(table: Path) -> None:
     """should have each architecture on each capacity, and mark the lab's own"""
     report = load_prices(table).report(lab_of(2), MADE + timedelta(hours=1))
     hourly = {(c.architecture, c.capacity): c.hourly for c in report.choices}
@@ -100,14 +100,14 @@ def test_the_report_tells_what_else_it_could_cost(table: Path) -> None:
     [
         (2, 24, 22, 22 / 24),
         (24, 24, 0, 0),
-        # The third day has begun: it would have run through that one, too.
+        # The third day has begun: the other lab would run through that day too.
         (49, 72, 23, 23 / 72),
     ],
 )
 def test_the_end_saves_the_rest_of_the_days(
     table: Path, hours: float, day_and_night: float, saved: float, share: float
 ) -> None:
-    """should compare with the same lab on each day that it touches, day and night"""
+    """should compare with the same lab running day and night, on each day of its life"""
     report = load_prices(table).report(lab_of(hours), MADE)
     assert report.in_all == pytest.approx(hours * 0.018)
     assert report.day_and_night == pytest.approx(day_and_night * 0.018)
@@ -116,8 +116,8 @@ def test_the_end_saves_the_rest_of_the_days(
     assert report.month == pytest.approx(730 * 0.018)
 
 
-def test_the_words_say_that_it_is_an_estimate(table: Path) -> None:
-    """should give date and place of the prices beside the sums: none is a bill"""
+def test_the_text_says_that_it_is_an_estimate(table: Path) -> None:
+    """should give date and region of the prices with the sums: none is a bill"""
     report = load_prices(table).report(lab_of(2), MADE + timedelta(hours=1))
     assert cost_words(report) == {
         "Cost": "0.0180 USD an hour, 0.0180 so far, 0.0360 until its end",
@@ -133,7 +133,7 @@ def test_the_words_say_that_it_is_an_estimate(table: Path) -> None:
 
 
 def test_the_projects_table_knows_every_architecture() -> None:
-    """should load, and cost something, for all that a lab can be"""
+    """should load, and have a price for each possible lab"""
     prices = load_prices(Settings().prices_path)
     for architecture in Architecture:
         spot, full = (
@@ -163,7 +163,7 @@ def test_the_projects_table_knows_every_architecture() -> None:
     ],
 )
 def test_a_fault_is_named(table: Path, old: str, new: str, said: str) -> None:
-    """should tell file and field, so that no lab is shown as free, or as paid for"""
+    """should name file and field, so that no lab gets a wrong price"""
     table.write_text(TABLE.replace(old, new))
     with pytest.raises(InvalidInputError) as caught:
         load_prices(table)
@@ -171,7 +171,7 @@ def test_a_fault_is_named(table: Path, old: str, new: str, said: str) -> None:
     assert str(table) in caught.value.message
 
 
-def test_a_missing_table_is_told(tmp_path: Path) -> None:
-    """should be an error of ours"""
+def test_a_missing_table_is_an_error(tmp_path: Path) -> None:
+    """should be an error of the project's"""
     with pytest.raises(InvalidInputError, match=r"none\.yaml"):
         load_prices(tmp_path / "none.yaml")

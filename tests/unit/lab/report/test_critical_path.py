@@ -1,4 +1,4 @@
-"""The account of a run: which stages it waited for, and that every second is accounted for."""
+"""The account of a run: which stages it waited for, with every second accounted for."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ def stage(name: str, began: float, ended: float, *, failed: bool = False) -> Sta
     )
 
 
-#: An up as it was seen on a small machine: the push waits for the foundation, the rollout for
-#: provisioning.
+#: An up on a small machine: the push waits for the foundation, the rollout for provisioning.
 UP = [
     stage("preflight", 0.0, 1.0),
     stage("schedule end", 2.0, 2.5),
@@ -45,7 +44,7 @@ def replaced(*others: StageTime) -> list[StageTime]:
 
 
 def test_the_path_goes_through_the_slower_branch() -> None:
-    """should be provisioning while it ends last, and foundation and push once they do"""
+    """should be provisioning if it ends last, else foundation and push"""
     straight = ["preflight", "plan image"]
     assert names(UP) == [*straight, "provision", "rollout", "validate"]
     slow_end = names(replaced(stage("plan image", 2.0, 2.25), stage("schedule end", 2.0, 3.0)))
@@ -62,14 +61,14 @@ def test_the_path_goes_through_the_slower_branch() -> None:
 
 
 def test_a_stage_waits_only_for_what_it_needs() -> None:
-    """should not take for a cause what only happened to end just before: provision, to a push"""
+    """should not take a stage for a cause because it ended just before: provision, for a push"""
     stages = replaced(stage("provision", 3.0, 13.04), stage("push image", 13.04, 39.2))
     assert "foundation" in names(stages)
     assert "provision" not in names(stages)
 
 
 def test_every_second_is_accounted_for() -> None:
-    """should add up to the whole run, with what lies between stages told apart from them"""
+    """should add up to the whole run, with separate rows for gaps between stages"""
     path = critical_path(UP)
     assert sum(step.seconds for step in path) == pytest.approx(53.0)
     between = [(s.started_at - AT, s.seconds) for s in path if not s.is_stage]
@@ -78,8 +77,8 @@ def test_every_second_is_accounted_for() -> None:
     assert sum(row.waited for row in account(UP)) == pytest.approx(53.0)
 
 
-def test_the_account_has_every_stage_once_as_they_began() -> None:
-    """should show a stage off the path as not waited for, and a gap where it came"""
+def test_the_account_has_every_stage_once_in_order() -> None:
+    """should show that a stage off the path was not waited for, and each gap at its place"""
     rows = account(UP)
     assert [row.name for row in rows[:4]] == ["preflight", BETWEEN, "schedule end", "plan image"]
     assert sorted(r.name for r in rows if r.took is not None) == sorted(s.name for s in UP)
@@ -90,13 +89,13 @@ def test_the_account_has_every_stage_once_as_they_began() -> None:
 
 
 def test_stages_that_overlap_are_counted_once() -> None:
-    """should not count a time twice where a stage's clock ran before the one it waits for ended"""
+    """should not count time twice if a stage's clock started before the earlier stage's end"""
     path = critical_path([stage("provision", 0, 10.03), stage("rollout", 10.0, 20.0)])
     assert [step.seconds for step in path] == [10.03, pytest.approx(9.97)]
 
 
-def test_a_rebuild_goes_through_the_destruction() -> None:
-    """should place stages it knows nothing of by their times"""
+def test_the_path_of_a_rebuild_has_the_destruction() -> None:
+    """should place unknown stages by their times"""
     stages = [
         stage("preflight", 0, 1),
         stage("destroy", 1.5, 20),
@@ -107,14 +106,14 @@ def test_a_rebuild_goes_through_the_destruction() -> None:
 
 
 def test_a_run_that_failed_or_never_began_has_a_path() -> None:
-    """should end at the failed stage, and be empty where no stage ended"""
+    """should end at the failed stage, and be empty if no stage ended"""
     assert names([*UP[:3], stage("foundation", 3.0, 5.0, failed=True)])[-1] == "foundation"
     assert critical_path([]) == []
     assert account([]) == []
 
 
 def test_the_known_order_is_that_of_the_flow() -> None:
-    """should name stages of an up only, or what comes before one in a rebuild"""
+    """should name only stages of an up, and those before it in a rebuild"""
     assert set(AFTER) <= set(STAGES)
     assert {s for after in AFTER.values() for s in after} <= {*STAGES, "look for leftovers"}
     assert set(STAGES) - set(AFTER) == {"find place"}

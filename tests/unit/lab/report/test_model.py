@@ -12,8 +12,8 @@ from lab.report.model import LabReport, read_report, write_report
 from tests.unit.lab.report.reports import AT, BAD, NOTES, OK, report
 
 
-def test_file_has_the_promised_fields(tmp_path: Path) -> None:
-    """should hold every field that the contract names, spelt as there"""
+def test_the_file_has_the_promised_fields(tmp_path: Path) -> None:
+    """should have every field that the contract names, with the same spelling"""
     written = json.loads(write_report(report(OK, BAD), tmp_path).read_text())
     assert (tmp_path / "report.json").exists()
     top = {"lab", "endpoint", "image", "created_at", "expires_at", "stages", "models"}
@@ -41,13 +41,13 @@ def test_reads_what_was_written(tmp_path: Path) -> None:
     assert read_report(tmp_path) == report(OK, BAD)
 
 
-def test_no_report_is_none(tmp_path: Path) -> None:
-    """should be None where no up has been"""
+def test_a_missing_report_is_none(tmp_path: Path) -> None:
+    """should be None if there was no up"""
     assert read_report(tmp_path) is None
 
 
-def test_write_replaces_the_file_whole(tmp_path: Path) -> None:
-    """should put a new file in the old one's place, never write into what somebody reads"""
+def test_a_write_replaces_the_whole_file(tmp_path: Path) -> None:
+    """should put a new file in the old one's place, never write into a file that somebody reads"""
     folder = tmp_path / "labs" / "demo"
     path = write_report(report(OK), folder)
     before = path.stat().st_ino
@@ -73,7 +73,7 @@ def test_passed_means_every_model_answered(made: LabReport, passed: bool) -> Non
 
 
 def test_notes_are_in_the_file(tmp_path: Path) -> None:
-    """should say what answers instead, and read a report that has none"""
+    """should name the substitute, and read a report that has no notes"""
     noted = report(OK).model_copy(update={"model_notes": NOTES})
     written = json.loads(write_report(noted, tmp_path).read_text())
     assert written["model_notes"][0] == {
@@ -87,8 +87,8 @@ def test_notes_are_in_the_file(tmp_path: Path) -> None:
     assert LabReport.model_validate(written).model_notes == []
 
 
-def test_a_report_of_the_release_before_is_read(tmp_path: Path) -> None:
-    """should know a note by the name that it had in the file of 0.1.0"""
+def test_a_report_of_an_earlier_release_is_read(tmp_path: Path) -> None:
+    """should find a note by the name that it had in the file of 0.1.0"""
     noted = report(OK).model_copy(update={"model_notes": NOTES})
     path = write_report(noted, tmp_path)
     path.write_text(path.read_text().replace('"action":', '"told":'))

@@ -11,8 +11,8 @@ from lab.report.tables import model_rows, noted_rows, stage_chart
 from tests.unit.lab.report.reports import AT, BAD, NOTES, OK, report
 
 
-def test_rows_tell_what_was_not_reached() -> None:
-    """should show a dash where there is no measure, and the error beside it"""
+def test_rows_show_what_was_not_reached() -> None:
+    """should show a dash instead of a missing measurement, and the error in the same row"""
     good, bad = model_rows(report(OK, BAD))
     assert good["first token"] == "12 ms"  # pragma: allowlist secret: a table's cell
     assert good["tokens"] == "7 in, 9 out"  # pragma: allowlist secret: a table's cell
@@ -21,8 +21,8 @@ def test_rows_tell_what_was_not_reached() -> None:
     assert bad["verdict"] == "throttled"
 
 
-def test_rows_carry_the_notes() -> None:
-    """should have what was done about each model, and a row for one that was left out"""
+def test_rows_have_the_notes() -> None:
+    """should have the action for each model, and a row for one that was left out"""
     assert noted_rows(report(OK, BAD)) == model_rows(report(OK, BAD))
     rows = noted_rows(report(OK, BAD).model_copy(update={"model_notes": NOTES}))
     assert [(row["model"], row["verdict"], row["note"]) for row in rows] == [
@@ -32,7 +32,7 @@ def test_rows_carry_the_notes() -> None:
     ]
 
 
-def test_chart_is_mermaid() -> None:
+def test_the_chart_is_mermaid() -> None:
     """should have one valid line a stage, from the first beginning, and mark path and failure"""
     stages = [
         StageTime(name="foundation", started_at=AT, seconds=1.5),
@@ -58,8 +58,8 @@ def test_chart_is_mermaid() -> None:
     assert tasks[1].startswith("    build  image (1m30s) ")
 
 
-def test_chart_says_how_it_looks() -> None:
-    """should carry its own colours and width, in the form that mermaid reads, beside no stage"""
+def test_the_chart_has_its_own_style() -> None:
+    """should have its own colours and width, as mermaid reads them, and in no stage's line"""
     (line,) = [x for x in stage_chart([]).splitlines() if "init" in x]
     found = re.fullmatch(r" +%%\{init: (.*)\}%%", line)
     assert found
@@ -68,6 +68,6 @@ def test_chart_says_how_it_looks() -> None:
     assert look["themeVariables"]["taskTextOutsideColor"].startswith("#e")
 
 
-def test_chart_of_nothing() -> None:
-    """should be a chart also where the run ended before its first stage did"""
+def test_the_chart_of_an_empty_run_is_valid() -> None:
+    """should be a chart even if the run ended before its first stage did"""
     assert stage_chart([]).startswith("gantt")
