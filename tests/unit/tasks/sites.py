@@ -1,4 +1,4 @@
-"""A site as a unit test has it: a state bucket in memory, and parts that the test hands in."""
+"""A site for unit tests: a state bucket in memory, and parts that the test hands in."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class MemoryBucket:
 
 
 class FakeSite(Site):
-    """A site whose parts are the test's own; what it does not hand in cannot be asked."""
+    """A site whose parts are the test's own; a part that is not handed in cannot be used."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Who may reach a live lab changes in the firewall and the record, and in nothing else."""
+"""A change of the hosts of a live lab changes the firewall and the record, and nothing else."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SETTINGS = Settings(follow_address=True)
 
 
 class Lab(MemoryBucket):
-    """A lab whose Terraform does what a test says and keeps what it was asked for."""
+    """A lab whose Terraform does what a test says and records its calls."""
 
     def __init__(self, *records: LabRecord) -> None:
         super().__init__(*records)
@@ -53,10 +53,10 @@ class Lab(MemoryBucket):
 
 
 @pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
+def lab(monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> Lab:
     made = Lab(RECORD)
+    made.said = logged
     monkeypatch.setattr(provision, "lab_root", lambda *_: made)
-    monkeypatch.setattr(allow, "run_log", lambda: made.said.append)
     monkeypatch.setattr(allow, "publish_live", made.published.append)
     monkeypatch.setattr(allow, "emit_event", lambda **event: made.events.append(event))
     return made
@@ -70,7 +70,7 @@ def change(lab: Lab, add: list[str], remove: list[str]) -> list[str]:
     return allow.change_allowed.fn("demo", lab.site, add, remove)
 
 
-def test_the_firewall_alone_is_applied(lab: Lab) -> None:
+def test_only_the_firewall_is_applied(lab: Lab) -> None:
     """should target its rules, with the record's hosts, owner and key, and remember the hosts"""
     assert change(lab, [GUEST], [HOME]) == [FRIEND, GUEST]
     ((variables, only),) = lab.applied
@@ -80,15 +80,15 @@ def test_the_firewall_alone_is_applied(lab: Lab) -> None:
     assert lab.record("demo") == RECORD.allowing([GUEST], [HOME])
 
 
-def test_what_is_so_already_is_applied_again(lab: Lab) -> None:
+def test_an_existing_state_is_applied_again(lab: Lab) -> None:
     """should bring the cloud to the record, from which an interrupted run may have kept it"""
     assert change(lab, [FRIEND], [GUEST]) == [FRIEND, HOME]
     assert [variables["allowed_cidrs"] for variables, _ in lab.applied] == [[FRIEND, HOME]]
     assert lab.record("demo") == RECORD
 
 
-def test_a_run_that_died_shuts_out_at_the_next(lab: Lab) -> None:
-    """should not let anybody in again whom a run that did not end was to shut out"""
+def test_the_next_run_completes_the_removal_of_a_dead_run(lab: Lab) -> None:
+    """should not give a host access again that a run without an end was to remove"""
     lab.before_apply = die
     with pytest.raises(KeyboardInterrupt):
         change(lab, [], [FRIEND])
@@ -96,8 +96,8 @@ def test_a_run_that_died_shuts_out_at_the_next(lab: Lab) -> None:
     assert change(lab, [GUEST], []) == [GUEST, HOME]
 
 
-def test_a_refused_change_touches_nothing(lab: Lab) -> None:
-    """should leave record and firewall where nobody would be let in"""
+def test_a_refused_change_changes_nothing(lab: Lab) -> None:
+    """should leave record and firewall if no host would have access"""
     with pytest.raises(InvalidInputError, match="no hosts"):
         change(lab, [], [FRIEND, HOME])
     assert lab.applied == []
@@ -106,7 +106,7 @@ def test_a_refused_change_touches_nothing(lab: Lab) -> None:
 
 @pytest.mark.parametrize("known", [True, False])
 def test_only_a_lab_that_is_up_can_be_opened(lab: Lab, known: bool) -> None:
-    """should make no network for a lab that is not known, or has none yet"""
+    """should make no network for an unknown lab, or one that has none yet"""
     lab.is_up = False
     if not known:
         lab.objects.clear()
@@ -118,7 +118,7 @@ def test_only_a_lab_that_is_up_can_be_opened(lab: Lab, known: bool) -> None:
 
 
 def test_a_record_that_was_written_meanwhile_is_not_overwritten(lab: Lab) -> None:
-    """should be tried again: a notice that the watch has noted must not be given twice"""
+    """should be tried again: a notice that the watch has recorded must not be given twice"""
 
     def note(record: LabRecord) -> LabRecord:
         noted = RECORD.model_copy(update={"notices": [30]})
@@ -154,7 +154,7 @@ def seen(state: LabState = LabState.UP, held_by: str | None = None) -> LabSeen:
 
 
 def test_the_firewall_follows_the_deployer(lab: Lab) -> None:
-    """should let it in at its new address alone, remember that, and tell of it"""
+    """should let it in only at its new address, remember that, and emit an event"""
     assert allow.follow_deployer.fn(live(), lab.site) is True
     ((variables, only),) = lab.applied
     assert (variables["allowed_cidrs"], only) == ([FRIEND, AWAY], [provision.FIREWALL_RULES])
@@ -168,8 +168,8 @@ def test_the_firewall_follows_the_deployer(lab: Lab) -> None:
     assert event["payload"] == {"before": HOME, "now": AWAY, "shut_out": [HOME]}
 
 
-def test_a_follower_that_died_is_followed_up(lab: Lab) -> None:
-    """should remember the new address only once the firewall has it"""
+def test_the_next_run_completes_a_dead_run(lab: Lab) -> None:
+    """should remember the new address only after the firewall has it"""
     lab.before_apply = die
     with pytest.raises(KeyboardInterrupt):
         allow.follow_deployer.fn(live(), lab.site)
@@ -179,8 +179,8 @@ def test_a_follower_that_died_is_followed_up(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("deployer", [None, AWAY])
-def test_what_changed_since_the_look_is_not_followed(lab: Lab, deployer: str | None) -> None:
-    """should read the record again once the lab is held: a person may have been faster"""
+def test_a_change_since_the_look_is_respected(lab: Lab, deployer: str | None) -> None:
+    """should read the record again after the lab is held: a person may have been faster"""
     now = RECORD.model_copy(update={"deployer": deployer})
     lab.keep(now)
     assert allow.follow_deployer.fn(live(), lab.site) is False
@@ -200,16 +200,16 @@ def test_what_changed_since_the_look_is_not_followed(lab: Lab, deployer: str | N
     ],
     ids=["off", "held", "past its end", "unknown", "at home", "nowhere", "given by somebody"],
 )
-def test_a_lab_is_left_alone(
+def test_some_labs_are_left_alone(
     lab: Lab, settings: Settings, look: tuple[LabSeen, LiveLab | None]
 ) -> None:
-    """should not be opened unasked, nor waited for, nor where the deployer is not known"""
+    """should not open or wait for a lab without permission, or if the deployer is not known"""
     assert allow.to_follow([look], FakeSite(settings)) == []
 
 
 @pytest.mark.parametrize("state", [LabState.UP, LabState.NO_TASK])
-def test_a_lab_without_its_deployer_follows(lab: Lab, state: LabState) -> None:
-    """should be those that know the deployer by another address, also one that is let in"""
+def test_labs_without_their_deployer_follow(lab: Lab, state: LabState) -> None:
+    """should be those that know the deployer by another address, even one with access"""
     one, other = live(), live(deployer_allowed=True)
     looks = [(seen(state), one), (seen(held_by="lab-up"), live()), (seen(state), other)]
     assert allow.to_follow(list(looks), lab.site) == [one, other]

@@ -1,4 +1,4 @@
-"""A lab's certificate through the ups of its life: interrupted anywhere, and repeated."""
+"""A lab's certificate through the ups of its life: interrupted at any point, and repeated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SETTINGS = Settings()
 
 
 class World(MemoryBucket):
-    """The cloud as far as a certificate goes: the record in the bucket, and the secrets."""
+    """The parts of the cloud that a certificate needs: the bucket's record, and the secrets."""
 
     def __init__(self) -> None:
         self.made = datetime.now(UTC).replace(microsecond=0)
@@ -32,7 +32,7 @@ class World(MemoryBucket):
         return certificate.certify("demo", site)
 
     def applied(self, made: Certificate) -> None:
-        """What Terraform does with it."""
+        """Terraform's effect on it."""
         self.secrets[names.tls_secret("demo")] = made.pem
 
     def up(self) -> Certificate:
@@ -42,7 +42,7 @@ class World(MemoryBucket):
 
 
 class Manager:
-    """Secrets Manager, whose doomed secrets can be restored and not be read."""
+    """Secrets Manager, whose secrets in deletion can be restored but not read."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -57,14 +57,14 @@ class Manager:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
+def world(logged: list[str]) -> World:
     made = World()
-    monkeypatch.setattr(certificate, "run_log", lambda: made.said.append)
+    made.said = logged
     return made
 
 
 def test_the_first_up_makes_one_for_the_longest_life(world: World) -> None:
-    """should tell callers whom to trust before the gateway is there, and show the key nowhere"""
+    """should give callers the authority before the gateway runs, and show the key nowhere"""
     made = world.certify()
     assert world.record("demo").trust == made.trust
     assert made.trust.not_after >= world.made + SETTINGS.longest_life + SETTINGS.stop_grace
@@ -81,8 +81,8 @@ def test_another_up_keeps_it(world: World) -> None:
     assert world.objects == before
 
 
-def test_an_up_that_died_before_terraform_is_made_good(world: World) -> None:
-    """should not trust to a certificate that never reached the cloud"""
+def test_the_next_up_repairs_a_crash_before_terraform(world: World) -> None:
+    """should not trust a certificate that never reached the cloud"""
     lost = world.certify()
     made = world.up()
     assert made.pem != lost.pem
@@ -92,7 +92,7 @@ def test_an_up_that_died_before_terraform_is_made_good(world: World) -> None:
 
 
 def test_while_terraform_is_retried_the_running_task_can_be_called(world: World) -> None:
-    """should trust the task from before through any number of tries"""
+    """should keep trust in the old task through any number of tries"""
     old = world.up()
     longer = Settings(longest_life=SETTINGS.longest_life + timedelta(days=9))
     for _ in range(3):
@@ -106,8 +106,8 @@ def test_while_terraform_is_retried_the_running_task_can_be_called(world: World)
 
 
 @pytest.mark.parametrize("value", [None, "garbage"])
-def test_a_lost_secret_is_made_good(world: World, value: str | None) -> None:
-    """should make another where the cloud's is gone or is not the lab's"""
+def test_a_lost_secret_is_replaced(world: World, value: str | None) -> None:
+    """should make another if the cloud's is gone or is not the lab's"""
     old = world.up()
     world.secrets.clear()
     if value:
@@ -119,7 +119,7 @@ def test_a_lost_secret_is_made_good(world: World, value: str | None) -> None:
 
 
 def test_secrets_that_wait_for_their_deletion_are_kept(world: World) -> None:
-    """should take both back, and with them the certificate that they hold"""
+    """should restore both, and with them the certificate that they have"""
     made = world.up()
     both = {names.key_secret("demo"), names.tls_secret("demo")}
     world.doomed |= both
@@ -129,7 +129,7 @@ def test_secrets_that_wait_for_their_deletion_are_kept(world: World) -> None:
 
 
 def test_a_lab_without_a_record_gets_none(world: World) -> None:
-    """should make nothing that nobody will find again"""
+    """should make nothing that no later run would find"""
     world.objects.clear()
     with pytest.raises(PermanentError, match="no lab demo"):
         world.certify()

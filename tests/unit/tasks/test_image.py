@@ -1,4 +1,4 @@
-"""What is known against an image stops it before it is built; what is held is what was built."""
+"""A known fault stops an image before it is built; the pushed image is the one that was built."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ CHECKED = create_autospec(tasks.PreflightResult, instance=True, architecture="x8
 
 
 class World:
-    """What surrounds the tasks: which steps were taken, and what they found."""
+    """The surroundings of the tasks: the steps that were taken, and their results."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, home: Path, said: list[str]) -> None:
         self.settings = Settings(home=home)
         self.steps: list[str] = []
-        self.said: list[str] = []
+        self.said = said
         self.audit = Audit("OSV")
         self.unreachable: Exception | None = None
         self.registry = create_autospec(Registry, instance=True)
@@ -92,7 +92,6 @@ class World:
 
         base = BaseContents("debian", "12", (DebianPackage("tzdata", "2025b", "all"),))
         for name, value in {
-            "run_log": lambda: self.said.append,
             "read_lock": lambda *_: ENTRIES,
             "load_advisories": lambda _: ADVISORIES,
             "fetch_wheels": fetch_wheels,
@@ -120,12 +119,12 @@ class World:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
-    return World(monkeypatch, tmp_path)
+def world(monkeypatch: pytest.MonkeyPatch, logged: list[str], tmp_path: Path) -> World:
+    return World(monkeypatch, tmp_path, logged)
 
 
-def test_an_image_is_looked_at_from_every_side(world: World) -> None:
-    """should look into the wheels, ask of their releases, and write down what there is"""
+def test_an_image_is_scanned_audited_and_described(world: World) -> None:
+    """should scan the wheels, ask about their releases, and write the bill of materials"""
     scanned = world.scan()
     assert world.asked().by == "OSV"
     assert world.steps == ["fetch", "look", "audit"]
@@ -137,22 +136,22 @@ def test_an_image_is_looked_at_from_every_side(world: World) -> None:
 
 
 def test_the_installer_is_not_in_the_bill_of_materials(world: World) -> None:
-    """should not name what the builder drops again"""
+    """should not name the packages that the builder removes"""
     scanned = world.scan()
     assert scanned.sbom_text is not None
     assert "pkg:pypi/demo@1.0" in scanned.sbom_text
     assert "pkg:pypi/pip@" not in scanned.sbom_text
 
 
-def test_what_a_public_source_knows_stops_the_image(world: World) -> None:
-    """should refuse what is pushed after that"""
+def test_a_fault_in_a_public_source_stops_the_image(world: World) -> None:
+    """should refuse the image before its push"""
     world.audit = Audit("OSV", [FAULT])
     with pytest.raises(PermanentError, match=r"demo 1\.0 is vulnerable, CVE-2030-2"):
         world.asked()
 
 
 def test_silent_sources_leave_the_projects_own_list(world: World) -> None:
-    """should go on, tell why each was silent, and name the list with its date"""
+    """should go on, log why each gave no answer, and name the list with its date"""
     world.audit = Audit(None, silent=["OSV: refused", "PyPI: refused"])
     assert world.asked().by == "nobody: no public source could be asked"
     world.scan()
@@ -161,14 +160,16 @@ def test_silent_sources_leave_the_projects_own_list(world: World) -> None:
     assert "config/advisories.yaml of 2030-01-02" in said
 
 
-def test_releases_that_nobody_knows_are_told(world: World) -> None:
-    """should stand in the report: nothing was said of them"""
+def test_releases_that_no_source_knows_are_reported(world: World) -> None:
+    """should be in the report: nothing is known about them"""
     world.audit = Audit("OSV", unknown=["demo 1.0"])
     assert world.asked().notes == ["OSV does not know demo 1.0"]
 
 
-def test_the_projects_own_list_counts_always(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """should refuse what is listed before it is built, and when nothing is built"""
+def test_the_projects_own_list_always_applies(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """should refuse a listed release before the build, and also when nothing is built"""
     listed = ADVISORIES.advisories[0].model_copy(update={"affected": ("==1.0",)})
     known = ADVISORIES.model_copy(update={"advisories": (listed,)})
     monkeypatch.setattr(tasks, "load_advisories", lambda _: known)
@@ -179,10 +180,10 @@ def test_the_projects_own_list_counts_always(world: World, monkeypatch: pytest.M
         world.scan(pushed_digest=DIGEST)
 
 
-def test_what_is_listed_is_refused_before_anything_is_made(
+def test_a_listed_release_is_refused_before_anything_is_made(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """should be refused while the image is planned, when nothing that costs exists"""
+    """should be refused while the image is planned, when nothing that costs money exists"""
     listed = ADVISORIES.advisories[0].model_copy(update={"affected": ("==1.0",)})
     known = ADVISORIES.model_copy(update={"advisories": (listed,)})
     monkeypatch.setattr(tasks, "load_advisories", lambda _: known)
@@ -202,7 +203,7 @@ def test_an_image_in_the_registry_is_not_audited_again(world: World) -> None:
 
 
 def test_a_bill_of_materials_that_is_here_is_not_written_again(world: World) -> None:
-    """should need no wheels for an image whose document lies here already"""
+    """should need no wheels for an image whose document is already here"""
     first = world.scan(pushed_digest=DIGEST)
     second = world.scan(pushed_digest=DIGEST)
     assert world.steps == ["fetch"]
@@ -232,10 +233,10 @@ def test_an_interruption_is_no_missing_index(world: World) -> None:
 
 
 @pytest.mark.parametrize("built", ["sha256:0c", DIGEST])
-def test_the_registry_holds_what_was_built(
+def test_the_registry_has_the_image_that_was_built(
     world: World, monkeypatch: pytest.MonkeyPatch, built: str
 ) -> None:
-    """should know it by configuration or by manifest, as the engine stores images"""
+    """should compare configuration or manifest, as the engine stores images"""
     monkeypatch.setattr(engine, "push", lambda *_: None)
     monkeypatch.setattr(engine, "image_id", lambda *_: built)
     world.registry.held_image.return_value = HeldImage(DIGEST, "sha256:0c")
@@ -247,7 +248,7 @@ def test_the_registry_holds_what_was_built(
 def test_another_image_in_the_registry_is_refused(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """should tell what was built and what is held"""
+    """should name the digest that was built and the one in the registry"""
     monkeypatch.setattr(engine, "push", lambda *_: None)
     monkeypatch.setattr(engine, "image_id", lambda *_: "sha256:built")
     world.registry.held_image.return_value = HeldImage(DIGEST, "sha256:0c")
@@ -260,8 +261,8 @@ def test_another_image_in_the_registry_is_refused(
 AT = datetime(2030, 1, 31, 12, tzinfo=UTC)
 
 
-def test_the_report_has_the_image_once_it_is_pushed(world: World) -> None:
-    """should say what is held, what was scanned and who was asked, also of an image from before"""
+def test_the_report_has_the_pushed_image(world: World) -> None:
+    """should have digest, scan and audit, also for an image that was built earlier"""
     report = LabReport(lab="demo", target="local", created_at=AT, expires_at=AT)
     with drafting(report):
         pushed = world.push(pushed_digest=DIGEST)
@@ -276,8 +277,8 @@ SBOM = SbomFile(name=recipe.SBOM_NAME, sha256="0" * 64, python_packages=97, debi
 
 
 @pytest.mark.parametrize("sbom", [SBOM, None])
-def test_the_artifact_says_what_is_in_the_image(sbom: SbomFile | None) -> None:
-    """should be a page with a way to the file, not the file"""
+def test_the_artifact_describes_the_image(sbom: SbomFile | None) -> None:
+    """should be a page with the path of the file, not the file"""
     scan = ImageScan(
         advisories_of=date(2030, 1, 2), audited_by="OSV", notes=["demo is allowed"], sbom=sbom
     )

@@ -77,8 +77,8 @@ def schedule(lab: Lab) -> LabRecord:
     return made
 
 
-def test_a_first_up_remembers_whose_host_it_lets_in(lab: Lab) -> None:
-    """should know which rule may move, and begin with the first key"""
+def test_a_first_up_records_the_deployers_host(lab: Lab) -> None:
+    """should record which rule may follow the deployer, and begin with the first key"""
     made = schedule(lab)
     assert (made.cidrs, made.deployer, made.deployer_given) == ([HOME], HOME, False)
     assert made.key_version == 1
@@ -92,7 +92,7 @@ def test_an_end_is_written_everywhere_in_one_order(lab: Lab) -> None:
 
 
 class Clock:
-    """Time that passes by waiting alone."""
+    """Time that passes only by waiting."""
 
     def __init__(self, at: datetime) -> None:
         self.at = at
@@ -111,13 +111,13 @@ class Clock:
         (teardown.EARLY, Reason.END, True, teardown.EARLY),
         (timedelta(), Reason.END, True, timedelta()),
         (timedelta(seconds=-1), Reason.END, True, timedelta()),
-        # The end has been moved: no such run is to wait for another's time.
+        # The end has been moved: such a run must not wait for another time.
         (teardown.EARLY + timedelta(seconds=1), Reason.END, False, timedelta()),
         (timedelta(seconds=1), Reason.ASKED, True, timedelta()),
         (timedelta(seconds=1), Reason.FAILED_UP, False, timedelta()),
     ],
 )
-def test_a_run_for_the_end_that_begins_early_waits_for_it(
+def test_a_run_that_begins_before_the_end_waits_for_it(
     lab: Lab,
     monkeypatch: pytest.MonkeyPatch,
     early: timedelta,
@@ -125,28 +125,25 @@ def test_a_run_for_the_end_that_begins_early_waits_for_it(
     destroyed: bool,
     waited: timedelta,
 ) -> None:
-    """should destroy the lab at its end, neither before nor, by the reaper, minutes after"""
+    """should destroy the lab at its end, neither before nor, by the reaper, minutes later"""
     end = schedule(lab).expires_at
     clock = Clock(end - early)
     monkeypatch.setattr(teardown, "now", clock.now)
     monkeypatch.setattr(teardown.time, "sleep", clock.sleep)
-    monkeypatch.setattr(teardown, "run_log", lambda: lambda _: None)
     assert teardown.reason_holds.fn("demo", lab.site, reason, None) is destroyed
     assert clock.at == end - early + waited
 
 
-def test_a_second_up_keeps_whom_callers_trust(lab: Lab) -> None:
-    """should let the lab be called while it is brought up again, also past a certificate's end"""
+def test_a_second_up_keeps_the_trusted_authorities(lab: Lab) -> None:
+    """should keep the lab callable while it comes up again, even after a certificate's end"""
     trust = Trust(ca="CA", version=3, not_after=MADE)
     known = LabRecord(lab="demo", created_at=MADE, expires_at=MADE, trust=trust)
     lab.keep(known)
     assert schedule(lab).trust == trust
 
 
-def test_an_up_remembers_what_stands_behind_each_alias(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """should know the models by Bedrock's names, as the task role's policy has them"""
+def test_an_up_records_the_models_of_each_alias(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """should record the models by Bedrock's names, as the task role's policy has them"""
     profile = InferenceProfile(id="us.v.two", regions=["us-east-1", "us-west-2"])
     models = [
         Model(alias="one", model_id="v.one", provider="V"),
@@ -164,8 +161,8 @@ def test_an_up_remembers_what_stands_behind_each_alias(
     }
 
 
-def test_the_image_that_runs_is_remembered(lab: Lab) -> None:
-    """should be known to whoever looks later, and until the next one is rolled out"""
+def test_the_running_image_is_recorded(lab: Lab) -> None:
+    """should be readable by every later run, until the next image is rolled out"""
     schedule(lab)
     image = PushedImage(repository="localhost:4566/gateway-lab", tag="0123", digest="sha256:ab")
     records.note_image("demo", lab.site, image)
@@ -175,14 +172,14 @@ def test_the_image_that_runs_is_remembered(lab: Lab) -> None:
 
 
 def test_a_second_up_keeps_the_number_of_the_key(lab: Lab) -> None:
-    """should not have Terraform make another key, which no application knows"""
+    """should not make Terraform create another key, which no application knows"""
     known = LabRecord(lab="demo", created_at=MADE, expires_at=MADE, key_version=4)
     lab.keep(known)
     assert schedule(lab).key_version == 4
 
 
 class Variables:
-    """Prefect's variables, as far as the project uses them; one that is not there is no error."""
+    """The part of Prefect's variables that the project uses; a missing one is no error."""
 
     def __init__(self) -> None:
         self.known: dict[str, Any] = {"other": 1}
@@ -202,7 +199,7 @@ class Variables:
 def test_a_lab_that_is_gone_leaves_no_variable(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, watched: bool
 ) -> None:
-    """should remove all that the watch has set, and not mind where it set none"""
+    """should remove all that the watch has set, and accept that it has set none"""
     variables = Variables()
 
     class Nothing:
@@ -213,8 +210,6 @@ def test_a_lab_that_is_gone_leaves_no_variable(
 
     for name in ("get", "set", "unset"):
         monkeypatch.setattr(Variable, name, getattr(variables, name))
-    monkeypatch.setattr(watch, "run_log", lambda: lambda _: None)
-    monkeypatch.setattr(teardown, "run_log", lambda: lambda _: None)
     monkeypatch.setattr(teardown, "Sweeper", Nothing)
     monkeypatch.setattr(teardown, "publish_teardown", lambda *_: None)
     monkeypatch.setattr(teardown, "cancel_scheduled_ends", lambda *_: 0)

@@ -1,4 +1,4 @@
-"""What a run tells people of its models: in the terminal, in Prefect's artifacts, by an event."""
+"""What a run reports about its models: in the terminal, in Prefect's artifacts, by an event."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def shown(made: LabReport) -> str:
     return said
 
 
-def test_the_terminal_shows_what_was_done_about_models() -> None:
-    """should say what answers instead and why, as it stands, and nothing where nothing was done"""
+def test_the_terminal_shows_the_notes_on_models() -> None:
+    """should name the substitute and the reason unchanged, and nothing if there are no notes"""
     said = shown(report(NOTES))
     assert "Notes on models" in said
     row = next(line for line in said.splitlines() if "substituted" in line)
@@ -69,7 +69,7 @@ def artifacts(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_the_models_artifact_shows_it_too(artifacts: dict[str, Any], tmp_path: Any) -> None:
-    """should begin with what decides, end with the note, and have a row for what was left out"""
+    """should begin with the verdict, end with the note, and have a row for a model left out"""
     publish.publish_report(report(NOTES), Settings(home=tmp_path))
     one, two = artifacts["lab-demo-models"]
     assert list(one)[:3] == ["model", "verdict", "first token"]
@@ -102,7 +102,7 @@ def live(ending: list[str]) -> LiveLab:
 
 
 def test_the_watch_shows_which_models_end(artifacts: dict[str, Any]) -> None:
-    """should name them and the day beside the lab's models"""
+    """should name them and the day in the row of the lab's models"""
     publish.publish_live(live(["two (2030-02-07)"]))
     assert (
         "| Models | one, two (Bedrock retires two (2030-02-07)) |" in artifacts["lab-demo-endpoint"]
@@ -111,7 +111,7 @@ def test_the_watch_shows_which_models_end(artifacts: dict[str, Any]) -> None:
     assert "| Models | one, two |" in artifacts["lab-demo-endpoint"]
 
 
-def test_the_watch_tells_once_that_a_model_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_watch_reports_once_that_a_model_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """should emit an event when a model's end comes within the notice, and only then"""
     kept: dict[str, Any] = {}
     events: list[dict[str, Any]] = []
@@ -126,7 +126,6 @@ def test_the_watch_tells_once_that_a_model_ends(monkeypatch: pytest.MonkeyPatch)
             kept[name] = json.dumps(value)
 
     monkeypatch.setattr(watch, "Variable", Variable)
-    monkeypatch.setattr(watch, "run_log", lambda: lambda _: None)
     monkeypatch.setattr(watch, "emit_event", lambda **event: events.append(event))
     for ending in ([], [], ["two (2030-02-07)"], ["two (2030-02-07)"]):
         watch._report_changes(live(ending))

@@ -1,4 +1,4 @@
-"""What preflight refuses about place and models, before anything is touched there."""
+"""Faults of place and models that preflight refuses, before anything is changed there."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AT = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 
 @pytest.fixture
 def cloud(monkeypatch: pytest.MonkeyPatch) -> Cloud:
-    """A cloud whose credentials belong to ACCOUNT; it can be asked who we are, and nothing else."""
+    """A cloud whose credentials belong to ACCOUNT; it answers only the question for the caller."""
     cloud = Cloud(boto3.Session("id", "key", region_name="us-east-1"))
     sts = cloud.client("sts")
     stub = Stubber(sts)
@@ -43,8 +43,8 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Cloud:
     return cloud
 
 
-def test_takes_the_account_that_is_allowed(cloud: Cloud) -> None:
-    """should settle account, partition and region"""
+def test_accepts_the_allowed_account(cloud: Cloud) -> None:
+    """should find account, partition and region"""
     place = find_place(cloud, Settings(account=ACCOUNT))
     assert (place.account, place.partition, place.region) == (ACCOUNT, "aws", "us-east-1")
     assert place.repository == f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/gateway-lab"
@@ -57,13 +57,13 @@ def test_refuses_another_account(cloud: Cloud) -> None:
 
 
 def test_refuses_a_region_that_aws_does_not_have() -> None:
-    """should ask nobody to know that it is none"""
+    """should need no call to know that"""
     nowhere = Cloud(boto3.Session("id", "key", region_name="us-east-9"))
     with pytest.raises(InvalidInputError, match="region 'us-east-9' is not one"):
         find_place(nowhere, Settings(region="us-east-9"))
 
 
-def test_refuses_where_no_engine_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refuses_without_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """should say what to start"""
     # A port of this machine where nothing listens.
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
@@ -80,10 +80,10 @@ def test_refuses_where_no_engine_answers(monkeypatch: pytest.MonkeyPatch) -> Non
         (["9.9.9.9"], ["9.9.9.9/32"], None),
     ],
 )
-def test_only_an_address_that_nobody_gave_is_the_deployers(
+def test_only_a_found_address_is_the_deployers(
     given: list[str] | None, cidrs: list[str], deployer: str | None
 ) -> None:
-    """should not take for movable what somebody asked for, though the deployer has it"""
+    """should not let an address follow the deployer that somebody requested, even the same one"""
     spec = LabSpec(lab="demo", allowed_addresses=given)
     settings = Settings(deployer_address="9.9.9.9")
     assert preflight._allowed(spec, settings) == (cidrs, deployer)
@@ -104,7 +104,7 @@ LIVING = [
 
 
 class Preflight:
-    """The whole stage of a lab-up, with a Bedrock of the test's beside it."""
+    """The whole stage of a lab-up, with the test's own Bedrock."""
 
     def __init__(self, fake: FakeBedrock, cloud: Stubs, said: list[str]) -> None:
         self.fake, self.said, self._cloud = fake, said, cloud
@@ -115,15 +115,14 @@ class Preflight:
         site = FakeSite(asked, cloud=self._cloud.cloud)
         with drafting(report):
             found = preflight.preflight.fn(LabSpec(**{"lab": "demo", **spec}), site)
-        # An up that fails later still says what was done about its models.
+        # An up that fails later still reports the notes on its models.
         assert report.model_notes == found.model_notes
         return found
 
 
 @pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Preflight]:
-    stubs, said, fake = Stubs("us-east-1"), [], FakeBedrock()  # type: ignore[var-annotated]
-    monkeypatch.setattr(preflight, "run_log", lambda: said.append)
+def stage(monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> Iterator[Preflight]:
+    stubs, fake = Stubs("us-east-1"), FakeBedrock()
     monkeypatch.setattr(preflight, "terraform_version", lambda: (1, 11, 4))
     monkeypatch.setattr(preflight, "check_architecture", lambda *_: None)
     monkeypatch.setattr(engine, "connect", lambda: None)
@@ -133,12 +132,12 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Preflight]:
     monkeypatch.setitem(options, "clock", lambda: sum(pauses))
     with serve(fake) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK", url)
-        yield Preflight(fake, stubs, said)
+        yield Preflight(fake, stubs, logged)
 
 
 @pytest.fixture
 def late_2026(stage: Preflight) -> Preflight:
-    """AWS as it is: three of the seed's models are gone, one is Legacy, what followed lives."""
+    """AWS as it is: three of the seed's models are gone, one is Legacy, successors are active."""
     soon = datetime.now(UTC) + timedelta(days=126)
     stage.fake.has(SEED["bedrock-llama"], status="LEGACY", endOfLifeTime=soon)
     for model_id in LIVING:
@@ -146,8 +145,8 @@ def late_2026(stage: Preflight) -> Preflight:
     return stage
 
 
-def test_a_lab_of_living_models_is_served_as_it_is(stage: Preflight) -> None:
-    """should have nothing to tell, and agree to nothing"""
+def test_a_lab_of_active_models_is_served_unchanged(stage: Preflight) -> None:
+    """should have no notes, and make no agreement"""
     for model_id in SEED.values():
         stage.fake.has(model_id)
     checked = stage.run()
@@ -157,7 +156,7 @@ def test_a_lab_of_living_models_is_served_as_it_is(stage: Preflight) -> None:
 
 
 def test_retired_models_fail_with_their_successors(late_2026: Preflight) -> None:
-    """should name each that is gone and what followed it, in one error, and nothing else"""
+    """should name each retired model and its successor, in one error, and nothing else"""
     with pytest.raises(PermanentError) as caught:
         late_2026.run()
     said = caught.value.message
@@ -173,7 +172,7 @@ def test_retired_models_fail_with_their_successors(late_2026: Preflight) -> None
 
 
 def test_successors_answer_under_the_same_aliases(late_2026: Preflight) -> None:
-    """should keep the four aliases, tell what answers to each, and when the Legacy one ends"""
+    """should keep the four aliases, note each model that answers, and when the Legacy one ends"""
     checked = late_2026.run(on_retired="substitute")
     assert {m.alias: m.model_id for m in checked.models} == {
         "bedrock-llama": SEED["bedrock-llama"],
@@ -181,16 +180,16 @@ def test_successors_answer_under_the_same_aliases(late_2026: Preflight) -> None:
         "bedrock-titan-lite": "amazon.nova-micro-v1:0",
         "bedrock-cohere": "qwen.qwen3-32b-v1:0",
     }
-    told = {n.alias: n.action for n in checked.model_notes}
-    assert told.pop("bedrock-llama") is ModelAction.WARNED
-    assert set(told.values()) == {ModelAction.SUBSTITUTED}
-    assert len(told) == 3
+    actions = {n.alias: n.action for n in checked.model_notes}
+    assert actions.pop("bedrock-llama") is ModelAction.WARNED
+    assert set(actions.values()) == {ModelAction.SUBSTITUTED}
+    assert len(actions) == 3
     assert list(checked.model_ends) == ["bedrock-llama"]
     assert any("bedrock-titan (amazon.nova-lite-v1:0): substituted: " in s for s in late_2026.said)
 
 
 def test_retired_models_can_be_left_out(late_2026: Preflight) -> None:
-    """should serve what is left, and refuse a lab of nothing"""
+    """should serve the others, and refuse a lab without models"""
     checked = late_2026.run(on_retired="skip")
     assert [m.alias for m in checked.models] == ["bedrock-llama"]
     with pytest.raises(PermanentError, match="no model is left"):
@@ -200,10 +199,10 @@ def test_retired_models_can_be_left_out(late_2026: Preflight) -> None:
 @pytest.mark.parametrize(
     ("days", "warned"), [({}, True), ({"model_notice": timedelta(days=8)}, False)]
 )
-def test_an_end_within_the_notice_is_told(
+def test_an_end_within_the_notice_is_reported(
     stage: Preflight, days: dict[str, Any], warned: bool
 ) -> None:
-    """should warn of what ends within a fortnight, or within what the settings say"""
+    """should warn about models that end within a fortnight, or within the time in the settings"""
     end = datetime.now(UTC) + timedelta(days=10)
     stage.fake.has("amazon.nova-micro-v1:0", endOfLifeTime=end)
     checked = stage.run(days, models=["bedrock-nova-micro"])
@@ -212,32 +211,32 @@ def test_an_end_within_the_notice_is_told(
 
 
 def test_no_notice_is_shorter_than_a_labs_longest_life(stage: Preflight) -> None:
-    """should tell of what an extended lab may outlive"""
+    """should report a model that may end before an extended lab"""
     stage.fake.has("amazon.nova-micro-v1:0", endOfLifeTime=datetime.now(UTC) + timedelta(hours=71))
     checked = stage.run({"model_notice": timedelta(0)}, models=["bedrock-nova-micro"])
     assert len(checked.model_notes) == 1
 
 
 def test_a_model_that_ends_before_the_lab_is_retired(stage: Preflight) -> None:
-    """should go by the lab's own end, not by today"""
+    """should compare with the lab's own end, not with today"""
     stage.fake.has("amazon.nova-micro-v1:0", endOfLifeTime=datetime.now(UTC) + timedelta(hours=3))
     stage.run(models=["bedrock-nova-micro"], ttl="2h")
     with pytest.raises(PermanentError, match="before this lab does"):
         stage.run(models=["bedrock-nova-micro"], ttl="4h")
 
 
-def test_a_cloud_that_lists_few_models_is_trusted_only_if_the_settings_do(
+def test_unlisted_models_are_served_only_if_the_settings_allow_it(
     stage: Preflight,
 ) -> None:
-    """should say in the log that nothing is known, and refuse by default"""
+    """should log that nothing is known, and refuse by default"""
     with pytest.raises(PermanentError, match="bedrock-llama"):
         stage.run(models=["bedrock-llama"])
     assert stage.run({"unlisted_models": True}, models=["bedrock-llama"]).model_notes == []
     assert any(f"does not list {SEED['bedrock-llama']}" in line for line in stage.said)
 
 
-def test_a_third_partys_model_is_not_subscribed_to_unasked(stage: Preflight) -> None:
-    """should refuse it with a hint, and leave the account as it is"""
+def test_a_third_partys_model_is_not_subscribed_without_permission(stage: Preflight) -> None:
+    """should refuse it with a hint, and leave the account unchanged"""
     stage.fake.has(SEED["bedrock-cohere"], agreement="NOT_AVAILABLE", offered=True)
     with pytest.raises(PermanentError, match="is not subscribed to") as caught:
         stage.run(models=["bedrock-cohere"])
@@ -246,7 +245,7 @@ def test_a_third_partys_model_is_not_subscribed_to_unasked(stage: Preflight) -> 
 
 
 def test_a_first_use_subscribes_and_waits(stage: Preflight) -> None:
-    """should agree once, tell how it goes, and end when the account may call; twice is once"""
+    """should agree once, log its progress, and end when the account may call; twice is once"""
     model_id = SEED["bedrock-cohere"]
     stage.fake.has(model_id, agreement="NOT_AVAILABLE", offered=True)
     stage.fake.after[model_id] = ["NOT_AVAILABLE", *["PENDING"] * 8, "AVAILABLE"]
@@ -260,8 +259,8 @@ def test_a_first_use_subscribes_and_waits(stage: Preflight) -> None:
     assert "token-of" not in "".join(stage.said)
 
 
-def test_an_interrupted_subscription_is_taken_up(stage: Preflight) -> None:
-    """should wait for what an earlier run asked for, and not ask again"""
+def test_an_interrupted_subscription_is_resumed(stage: Preflight) -> None:
+    """should wait for the agreement of an earlier run, and not ask again"""
     model_id = SEED["bedrock-cohere"]
     stage.fake.has(model_id, agreement="NOT_AVAILABLE", offered=True)
     stage.fake.after[model_id] = ["PENDING"]
@@ -280,7 +279,7 @@ def test_the_wait_is_no_longer_than_the_lab(stage: Preflight) -> None:
         stage.run(models=["bedrock-cohere"], ttl="5m")
 
 
-def test_nothing_is_agreed_to_for_a_lab_that_fails_anyway(stage: Preflight) -> None:
+def test_no_agreement_is_made_for_a_lab_that_fails_anyway(stage: Preflight) -> None:
     """should find every other fault first"""
     stage.fake.has(SEED["bedrock-cohere"], agreement="NOT_AVAILABLE", offered=True)
     with pytest.raises(PermanentError, match="bedrock-titan "):

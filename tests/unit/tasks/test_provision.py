@@ -1,4 +1,4 @@
-"""Terraform is left out where it would change nothing, and never where that is not certain."""
+"""Terraform is skipped if it would change nothing, and never if that is not certain."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OUTPUTS = {"task_definition_arn": "t", "service_name": "s"}
 
 
 class Lab(MemoryBucket):
-    """A lab as Terraform and the sweep see it; each apply leaves another state."""
+    """A lab as Terraform and the sweep see it; each apply makes another state."""
 
     def __init__(self, module: Path) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Repository:
 
 
 class Cluster:
-    """The lab's service, whose cluster is there already."""
+    """The lab's service, whose cluster exists already."""
 
     def ensure_cluster(self, _: object) -> bool:
         return False
@@ -87,7 +87,6 @@ def lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lab:
     monkeypatch.setattr(provision, "_root", lambda *_, **__: made)
     monkeypatch.setattr(provision, "Sweeper", lambda _: made)
     monkeypatch.setattr(provision, "certify", certificate)
-    monkeypatch.setattr(provision, "run_log", lambda: lambda _: None)
     return made
 
 
@@ -102,8 +101,8 @@ def finish(lab: Lab, made: Provisioned) -> None:
     provision.save_apply_fingerprint("demo", lab.site, made, there)
 
 
-def test_every_apply_has_the_key_of_the_record_and_the_present_certificate(lab: Lab) -> None:
-    """should tell Terraform their numbers, and the certificate by its environment alone"""
+def test_every_apply_has_the_record_s_key_and_the_current_certificate(lab: Lab) -> None:
+    """should pass their numbers, and the certificate only in the environment"""
     made = up(lab, RECORD.with_new_key())
     (applied,) = lab.applied
     assert (applied["key_version"], applied["tls_version"]) == (2, 1)
@@ -112,8 +111,8 @@ def test_every_apply_has_the_key_of_the_record_and_the_present_certificate(lab: 
     assert made.trust.ca == "CA"
 
 
-def test_an_up_that_wants_the_same_applies_nothing(lab: Lab) -> None:
-    """should give the same outputs, also where the end has moved"""
+def test_an_up_with_the_same_values_applies_nothing(lab: Lab) -> None:
+    """should return the same outputs, even if the end has moved"""
     first = up(lab)
     finish(lab, first)
     later = RECORD.model_copy(update={"expires_at": AT + timedelta(hours=5)})
@@ -125,8 +124,8 @@ def test_an_up_that_wants_the_same_applies_nothing(lab: Lab) -> None:
     assert len(lab.applied) == 1
 
 
-def test_the_number_of_tasks_at_the_first_apply_does_not_count(lab: Lab) -> None:
-    """should not apply again because the image has been pushed meanwhile"""
+def test_the_first_number_of_tasks_does_not_count(lab: Lab) -> None:
+    """should not apply again because the image was pushed meanwhile"""
     finish(lab, up(lab))
     pushed = IMAGE.model_copy(update={"pushed_digest": "sha256:1"})
     provision.provision_lab.fn(SPEC, lab.site, CHECKED, pushed, RECORD)
@@ -161,8 +160,8 @@ def garble(lab: Lab) -> None:
     "change",
     [change_code, change_state, lose_state, lose_service, change_certificate, garble],
 )
-def test_whatever_has_changed_is_applied(lab: Lab, change: Any) -> None:
-    """should apply everything, not only what changed"""
+def test_any_change_is_applied(lab: Lab, change: Any) -> None:
+    """should apply everything, not only the change"""
     finish(lab, up(lab))
     change(lab)
     up(lab)
@@ -170,25 +169,25 @@ def test_whatever_has_changed_is_applied(lab: Lab, change: Any) -> None:
     assert lab.applied[1]["expires_at"] == "2030-01-31T14:00:00Z"
 
 
-def test_another_wish_is_applied(lab: Lab) -> None:
-    """should see each value of the specification"""
+def test_another_specification_is_applied(lab: Lab) -> None:
+    """should depend on each value of the specification"""
     finish(lab, up(lab))
     up(lab, cpu=2048, memory=4096)
     assert len(lab.applied) == 2
 
 
-def test_an_up_that_failed_is_followed_by_a_whole_one(lab: Lab) -> None:
-    """should trust a lab only as long as no up of it went wrong"""
+def test_a_whole_apply_follows_a_failed_up(lab: Lab) -> None:
+    """should skip only if no up of the lab has failed since"""
     finish(lab, up(lab))
     up(lab)
     assert len(lab.applied) == 1
-    # That one did not get to its end.
+    # That up did not get to its end.
     up(lab)
     assert len(lab.applied) == 2
 
 
-def test_an_inventory_that_fails_is_no_failure(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """should cost the next up its time, and nothing else"""
+def test_a_failed_inventory_is_no_failure(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """should cost the next up some time, and nothing else"""
     made = up(lab)
 
     def fails(_: str) -> None:
@@ -199,7 +198,7 @@ def test_an_inventory_that_fails_is_no_failure(lab: Lab, monkeypatch: pytest.Mon
     assert names.lab_applied_key("demo") not in lab.objects
 
 
-def test_a_foundation_that_is_as_it_was_is_left_alone(lab: Lab) -> None:
+def test_an_unchanged_foundation_is_left_alone(lab: Lab) -> None:
     """should be applied once, and again when it or its code has changed"""
 
     def foundation() -> int:
@@ -214,7 +213,7 @@ def test_a_foundation_that_is_as_it_was_is_left_alone(lab: Lab) -> None:
     assert [foundation(), foundation()] == [3, 3]
 
 
-def test_no_secret_is_in_what_is_remembered(lab: Lab) -> None:
+def test_the_fingerprint_has_no_secret(lab: Lab) -> None:
     """should hash no secret, and write none"""
     finish(lab, up(lab))
     assert "PEM" not in str(lab.objects[names.lab_applied_key("demo")])

@@ -1,4 +1,4 @@
-"""What a run publishes: the texts that people read in Prefect's UI and in a terminal."""
+"""The texts of a run: people read them in Prefect's UI and in a terminal."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def cells(text: str) -> list[list[str]]:
     ]
 
 
-def test_the_stages_tell_what_the_run_waited_for(published: dict[str, Any]) -> None:
-    """should account for each second of the run, in the table beside the chart"""
+def test_the_stages_show_what_the_run_waited_for(published: dict[str, Any]) -> None:
+    """should account for each second of the run, in the table under the chart"""
     publish.publish_report(report(), Settings())
     text = published["lab-demo-stages"]
     assert text.startswith("```mermaid\ngantt")
@@ -84,15 +84,15 @@ def test_the_stages_tell_what_the_run_waited_for(published: dict[str, Any]) -> N
     assert "the run waited 33.8 s" in text
 
 
-def test_a_run_without_stages_is_told_too(published: dict[str, Any]) -> None:
-    """should not fail where an up failed before its first stage ended"""
+def test_a_run_without_stages_is_published_too(published: dict[str, Any]) -> None:
+    """should not fail if an up failed before its first stage ended"""
     publish.publish_report(report().model_copy(update={"stages": [], "cost": None}), Settings())
     assert "gantt" in published["lab-demo-stages"]
     assert "Cost" not in published["lab-demo-endpoint"]
 
 
-def test_the_endpoint_tells_what_the_lab_costs(published: dict[str, Any]) -> None:
-    """should have the lab's cost, what its end saves, and the prices of every choice"""
+def test_the_endpoint_shows_what_the_lab_costs(published: dict[str, Any]) -> None:
+    """should have the lab's cost, the saving by its end, and the price of every choice"""
     publish.publish_report(report(), Settings())
     text = published["lab-demo-endpoint"]
     rows = {row[0]: row[1:] for row in cells(text)}
@@ -105,8 +105,8 @@ def test_the_endpoint_tells_what_the_lab_costs(published: dict[str, Any]) -> Non
     assert "2025-11-01" in rows["Prices"][0]
 
 
-def test_the_endpoint_tells_all_that_a_caller_needs(published: dict[str, Any]) -> None:
-    """should name address, authority, name and the key's place, and hold no key"""
+def test_the_endpoint_shows_all_that_a_caller_needs(published: dict[str, Any]) -> None:
+    """should name address, authority, name and the key's place, and have no key"""
     publish.publish_report(report(), Settings())
     text = published["lab-demo-endpoint"]
     assert "| Base URL | `https://203.0.113.10:4000/v1` |" in text
@@ -124,8 +124,8 @@ def test_the_endpoint_tells_all_that_a_caller_needs(published: dict[str, Any]) -
     assert "sk-" not in text
 
 
-def test_a_live_lab_tells_the_same(published: dict[str, Any]) -> None:
-    """should have the cost in one table with the rest, and the choices in one of their own"""
+def test_a_live_lab_shows_the_same(published: dict[str, Any]) -> None:
+    """should have the cost in one table with the rest, and the choices in their own table"""
     live = publish.LiveLab(
         lab="demo",
         owner="me",
@@ -153,10 +153,10 @@ def test_a_live_lab_tells_the_same(published: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("known", [cost(), None])
-def test_a_lab_that_is_gone_tells_what_it_cost(
+def test_a_destroyed_lab_shows_what_it_cost(
     published: dict[str, Any], known: CostReport | None
 ) -> None:
-    """should tell the cost of a lab that had a record, and nothing of one that had none"""
+    """should show the cost of a lab that had a record, and nothing for a lab without one"""
     publish.publish_teardown("demo", ["ECS"], [], known)
     text = published["lab-demo-teardown"]
     assert "nothing left" in text
@@ -165,7 +165,7 @@ def test_a_lab_that_is_gone_tells_what_it_cost(
 
 
 def test_the_terminal_shows_both_within_80_columns() -> None:
-    """should account for the run and its cost where most people look first"""
+    """should show the account of the run and its cost where most people look first"""
     out = StringIO()
     show_report(report(), "http://127.0.0.1:4200", Console(file=out, width=80))
     text = out.getvalue()

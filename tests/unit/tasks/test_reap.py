@@ -1,4 +1,4 @@
-"""Which labs are chosen, which are reaped, and who waits for whom."""
+"""Which labs are chosen, which are reaped, and which run waits for which."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ def holder(doing: str) -> Holder:
 
 
 def test_all_labs_or_one_are_chosen() -> None:
-    """should be all where none is named, and none is no error"""
+    """should be all if none is named, and no lab is no error"""
     assert choose(SEEN, None) == SEEN
     assert choose(SEEN, "up") == [SEEN[0]]
     assert choose([], None) == []
 
 
 @pytest.mark.parametrize(("seen", "known"), [(SEEN[:2], "up, no-task"), ([], "none")])
-def test_a_lab_that_is_not_there_is_told(seen: list[LabSeen], known: str) -> None:
-    """should name the labs that there are"""
+def test_a_lab_that_does_not_exist_is_an_error(seen: list[LabSeen], known: str) -> None:
+    """should name the labs that exist"""
     with pytest.raises(InvalidInputError) as caught:
         choose(seen, "demo")
     assert caught.value.message == f"there is no lab 'demo'; labs: {known}"
 
 
-def test_only_the_expired_and_the_forgotten_are_reaped() -> None:
-    """should never take a lab that has an end to come, also where no task of it runs"""
+def test_only_expired_labs_and_orphans_are_reaped() -> None:
+    """should never take a lab whose end is still to come, even if no task of it runs"""
     assert [s.state for s in to_reap(SEEN)] == [LabState.EXPIRED, LabState.ORPHANED]
 
 
-def test_a_second_up_is_refused_and_others_are_waited_for() -> None:
-    """should wait for a run that does something else, not for one that does the same"""
+def test_a_second_up_is_refused_and_waits_for_other_runs() -> None:
+    """should wait for a run of another kind, not for one of the same kind"""
     patience = refuse_same_kind("lab-up")
     assert patience(holder("lab-up")) == 0
     assert patience(holder("lab-down")) > 600

@@ -1,4 +1,4 @@
-"""What runs is what was pushed: ECS and the registry both have to say so."""
+"""The running image is the pushed one: ECS and the registry both have to confirm it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def running(digest: str | None) -> RunningTask:
 
 
 class World:
-    """A registry and a service, which a test lets answer and looks at."""
+    """A registry and a service, whose answers a test chooses."""
 
     def __init__(self) -> None:
         self.registry: Any = create_autospec(Registry, instance=True)
@@ -37,8 +37,8 @@ class World:
         rollout.check_digests(self._site, self._rollout, running(runs), IMAGE)
 
 
-def test_what_runs_is_what_was_pushed() -> None:
-    """should ask ECS and the registry, and change nothing where both agree"""
+def test_the_running_image_is_the_pushed_one() -> None:
+    """should ask ECS and the registry, and change nothing if both agree"""
     world = World()
     world.registry.held_image.return_value = HeldImage(DIGEST, "sha256:0c")
     world.check(DIGEST)
@@ -57,7 +57,7 @@ def test_what_runs_is_what_was_pushed() -> None:
     ],
 )
 def test_another_image_is_stopped(runs: str | None, held: HeldImage | None, said: str) -> None:
-    """should name every digest, and let no image serve that nobody here has pushed"""
+    """should name every digest, and let no image serve that this run has not pushed"""
     world = World()
     world.registry.held_image.return_value = held
     with pytest.raises(PermanentError) as caught:
@@ -68,15 +68,13 @@ def test_another_image_is_stopped(runs: str | None, held: HeldImage | None, said
 
 
 def test_a_registry_that_contradicts_itself_stops_the_service(
-    monkeypatch: pytest.MonkeyPatch,
+    logged: list[str],
 ) -> None:
-    """should raise what the registry did, also where the service cannot be stopped"""
-    said: list[str] = []
-    monkeypatch.setattr(rollout, "run_log", lambda: said.append)
+    """should raise the registry's error, even if the service cannot be stopped"""
     world = World()
     world.registry.held_image.side_effect = PermanentError("the registry names another digest")
     world.service.stop.side_effect = TransientError("throttled")
     with pytest.raises(PermanentError, match="names another digest"):
         world.check(DIGEST)
     world.service.stop.assert_called_once_with()
-    assert said == ["and its service could not be stopped: throttled"]
+    assert logged == ["and its service could not be stopped: throttled"]

@@ -1,4 +1,4 @@
-"""A new key: made once, rolled out, tried; and no word of it, whatever goes wrong."""
+"""A new key: made once, rolled out, tried; and never shown, whatever goes wrong."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Lab(MemoryBucket):
 
 
 class Manager:
-    """Secrets Manager, with the key of ``lab`` and the one before it."""
+    """Secrets Manager, with the key of ``lab`` and the previous one."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
@@ -89,10 +89,10 @@ class Manager:
 
 
 @pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
+def lab(monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> Lab:
     made = Lab(RECORD)
+    made.said = logged
     monkeypatch.setattr(provision, "lab_root", lambda *_: made)
-    monkeypatch.setattr(rotate, "run_log", lambda: made.said.append)
     return made
 
 
@@ -101,17 +101,17 @@ def make(lab: Lab) -> Provisioned:
 
 
 def test_a_raised_version_makes_a_key(lab: Lab) -> None:
-    """should apply the secret's value alone, and keep the number for every later apply"""
+    """should apply only the secret's value, and keep the number for every later apply"""
     made = make(lab)
     assert lab.applied == [(3, ["aws_secretsmanager_secret_version.this"])]
     assert lab.record("demo") == RECORD.with_new_key()
-    # What serves now is rolled out again, not a newer revision that may never have served.
+    # The serving revision is rolled out again, not a newer one that may never have served.
     assert made.task_definition_arn == SERVES
     assert made.trust == TRUST
 
 
-def test_a_key_that_no_task_has_is_not_made_again(lab: Lab) -> None:
-    """should go on with it after a rollout that failed: whoever has read it has the right one"""
+def test_a_key_that_no_task_uses_is_not_made_again(lab: Lab) -> None:
+    """should continue with it after a failed rollout: everybody who read it has the right one"""
     make(lab)
     make(lab)
     assert [version for version, _ in lab.applied] == [3, 3]
@@ -126,7 +126,7 @@ def test_each_rotation_makes_another_key(lab: Lab) -> None:
     assert [version for version, _ in lab.applied] == [3, 4]
 
 
-def test_a_version_that_was_never_applied_is_gone_past(lab: Lab) -> None:
+def test_a_version_that_was_never_applied_is_skipped(lab: Lab) -> None:
     """should make a key after a run that died between record and apply"""
 
     def die(*_: object, **__: object) -> None:
@@ -141,8 +141,8 @@ def test_a_version_that_was_never_applied_is_gone_past(lab: Lab) -> None:
     assert lab.version == lab.record("demo").key_version == 4
 
 
-def test_an_apply_that_died_before_its_state_is_done_again(lab: Lab) -> None:
-    """should leave Terraform's number and the record's the same, or the next up makes a key"""
+def test_an_apply_that_died_before_its_state_is_repeated(lab: Lab) -> None:
+    """should leave Terraform's number equal to the record's, or the next up makes a key"""
 
     def die() -> None:
         raise TransientError("throttled")
@@ -157,7 +157,7 @@ def test_an_apply_that_died_before_its_state_is_done_again(lab: Lab) -> None:
 
 @pytest.mark.parametrize("missing", ["record", "task", "certificate"])
 def test_a_lab_that_does_not_serve_gets_no_key(lab: Lab, missing: str) -> None:
-    """should say so before anything is touched"""
+    """should say so before anything is changed"""
     if missing == "record":
         lab.objects.clear()
     elif missing == "certificate":
@@ -173,7 +173,7 @@ def test_a_lab_that_does_not_serve_gets_no_key(lab: Lab, missing: str) -> None:
 
 
 def test_a_lab_whose_secret_is_gone_gets_no_key(lab: Lab) -> None:
-    """should make no secret that the serving revision does not know, and say what mends it"""
+    """should make no secret that the serving revision does not know, and name the remedy"""
 
     lab.secret_is_gone = True
     with pytest.raises(PermanentError, match="gone"):
@@ -183,7 +183,7 @@ def test_a_lab_whose_secret_is_gone_gets_no_key(lab: Lab) -> None:
 
 
 class Gateway:
-    """Opens for the keys that it is given, and answers 401 to every other."""
+    """Opens for the given keys, and answers 401 to every other."""
 
     def __init__(self, *opens: str) -> None:
         self.opens = opens
@@ -213,7 +213,7 @@ def check(lab: Lab, monkeypatch: pytest.MonkeyPatch, *opens: str) -> None:
 def test_the_new_key_opens_and_the_old_one_does_not(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """should say what opens, and hold neither key"""
+    """should log which key opens, and show neither key"""
     check(lab, monkeypatch, NEW)
     assert any("one, two" in line for line in lab.said)
     assert "the key before it is refused" in lab.said
@@ -224,13 +224,13 @@ def test_the_new_key_opens_and_the_old_one_does_not(
 def test_a_wrong_lock_fails(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, opens: tuple[str, ...]
 ) -> None:
-    """should fail where the old key still opens, or the new one does not"""
+    """should fail if the old key still opens, or the new one does not"""
     with pytest.raises(PermanentError):
         check(lab, monkeypatch, *opens)
 
 
-def test_a_forgotten_key_cannot_be_tried(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """should say so where the secret has no earlier value"""
+def test_an_unknown_old_key_cannot_be_tried(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """should say so if the secret has no earlier value"""
     lab.before = None
     check(lab, monkeypatch, NEW)
     assert any("cannot be tried" in line for line in lab.said)
@@ -240,7 +240,7 @@ def test_a_forgotten_key_cannot_be_tried(lab: Lab, monkeypatch: pytest.MonkeyPat
     "failure", [PermanentError("the new task failed", "Read its log."), TransientError("throttled")]
 )
 def test_a_failed_rollout_says_which_key_opens(failure: LabError) -> None:
-    """should tell why it failed, how the lab is left, and that the same command goes on"""
+    """should say why it failed, how the lab is left, and that the same command continues"""
     with pytest.raises(PermanentError) as caught, rotate.explain_partial_rotation("demo"):
         raise failure
     assert caught.value.message.startswith(failure.message)

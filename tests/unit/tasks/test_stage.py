@@ -1,4 +1,4 @@
-"""A run's progress is told beside the run, and its end always."""
+"""A run's progress is published in a thread of its own, and its end always."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ SECONDS = 30.0
 
 
 class Server:
-    """Prefect's, which may take its time or answer nothing."""
+    """Prefect's server, which may be slow or answer nothing."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> None:
         self.shown: list[float] = []
-        self.said: list[str] = []
+        self.said = logged
         self.free = threading.Event()
         self.asked = threading.Event()
         self.broken = False
         monkeypatch.setattr(stages, "update_progress_artifact", self._update)
-        monkeypatch.setattr(stages, "run_log", lambda: self.said.append)
 
     def _update(self, _: object, *, progress: float) -> None:
         self.asked.set()
@@ -36,12 +35,12 @@ class Server:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Server:
-    return Server(monkeypatch)
+def server(monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> Server:
+    return Server(monkeypatch, logged)
 
 
 def test_no_stage_waits_for_the_server(server: Server) -> None:
-    """should pass over what was overtaken while the server took its time, and show the last"""
+    """should skip values that are outdated when the server answers, and show the last"""
     progress = Progress(uuid4())
     log = StageLog(["a", "b", "c", "d"], progress.show)
     with log.stage("a"):
@@ -57,7 +56,7 @@ def test_no_stage_waits_for_the_server(server: Server) -> None:
 
 
 def test_a_server_that_does_not_answer_ends_no_run(server: Server) -> None:
-    """should say so in the log"""
+    """should log it"""
     server.broken = True
     server.free.set()
     progress = Progress(uuid4())
@@ -76,8 +75,8 @@ def failed(log: StageLog) -> list[str]:
     return [stage.name for stage in log.times() if stage.failed]
 
 
-def test_a_part_that_goes_well_does_not_hide_one_that_failed() -> None:
-    """should call the stage failed: its parts are tasks of their own"""
+def test_a_good_part_does_not_hide_a_failed_one() -> None:
+    """should count the stage as failed: its parts are separate tasks"""
     log = StageLog(["validate"])
     error = fail(log, "validate", PermanentError("the gateway lists other models"))
     with log.stage("validate"):
@@ -86,8 +85,8 @@ def test_a_part_that_goes_well_does_not_hide_one_that_failed() -> None:
     assert log.failed_stage(error) == "validate"
 
 
-def test_a_stage_that_went_well_at_another_try_has_not_failed() -> None:
-    """should forget what was transient"""
+def test_a_stage_that_succeeds_at_a_later_try_has_not_failed() -> None:
+    """should forget a transient error"""
     log = StageLog(["provision"])
     error = fail(log, "provision", TransientError("throttled"))
     assert failed(log) == ["provision"]
@@ -97,8 +96,8 @@ def test_a_stage_that_went_well_at_another_try_has_not_failed() -> None:
     assert log.failed_stage(error) is None
 
 
-def test_an_error_is_that_of_the_stage_which_raised_it() -> None:
-    """should not name another stage that failed at the same time, though it began before"""
+def test_an_error_belongs_to_the_stage_that_raised_it() -> None:
+    """should not name another stage that failed at the same time, even if it began earlier"""
     log = StageLog(["build image", "provision"])
     fail(log, "provision", PermanentError("no capacity"))
     error = fail(log, "build image", PermanentError("no space"))
@@ -107,7 +106,7 @@ def test_an_error_is_that_of_the_stage_which_raised_it() -> None:
 
 
 def test_no_stage_begins_in_a_run_that_is_ending() -> None:
-    """should do nothing that another run may do by now"""
+    """should do nothing that another run may be doing now"""
     done: list[str] = []
     provision = stages.stage("provision", run_name="provision")(lambda: done.append("provision"))
     with interruptible():

@@ -1,4 +1,4 @@
-"""The whole of a lab's posture: all asked, misses named, told in report, artifact and terminal."""
+"""The whole posture of a lab: all checks are made; report, artifact and terminal show misses."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from lab.posture import (
 from lab.report.model import LabReport, ModelResult, Verdict
 from lab.report.tables import posture_rows
 from lab.settings import Settings
-from tasks import futures, prove, publish, verify
+from tasks import prove, publish, verify
 from tasks.draft import drafting
 from tests.unit.lab.good_lab import AT, CLUSTER, POLICY, RECORD, TAGS, TASK
 from tests.unit.lab.test_leaks import GATEWAY_KEY
@@ -54,7 +54,7 @@ REFUSED = [Refusal("GET /", 401, openai_form=True)]
 
 
 class Lab(MemoryBucket):
-    """A lab as it should be, each part of which a test can break."""
+    """A good lab, each part of which a test can break."""
 
     task: RunningTask | None = RunningTask(TASK.arn, "203.0.113.1", "sha256:abcd")
     held = "sha256:abcd"
@@ -77,7 +77,6 @@ class Lab(MemoryBucket):
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     made = Lab(LIVE)
-    monkeypatch.setattr(verify, "run_log", lambda: lambda _: None)
     monkeypatch.setattr(publish, "create_markdown_artifact", lambda *_, **__: None)
 
     def answers(module: Any, name: str, answer: Any) -> None:
@@ -116,15 +115,15 @@ def missed(lab: Lab) -> list[str]:
     return [check.name for check in look(lab).missed]
 
 
-def test_a_lab_as_it_should_be_passes_every_check(lab: Lab) -> None:
-    """should make each check there is, in order"""
+def test_a_good_lab_passes_every_check(lab: Lab) -> None:
+    """should make each existing check, in order"""
     found = look(lab)
     assert [check.name for check in found.checks] == list(CheckName)
     assert found.missed == []
     assert found.summary == "18 of 18 checks passed"
 
 
-def test_several_things_broken_are_all_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_faults_are_all_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """should not stop at the first miss"""
     open_to_all = [Ingress("0.0.0.0/0", "tcp", 4000, 4000)]
     monkeypatch.setattr(aws, "read_ingress", lambda *_: open_to_all)
@@ -134,15 +133,15 @@ def test_several_things_broken_are_all_named(lab: Lab, monkeypatch: pytest.Monke
     assert missed(lab) == ["firewall", "capacity provider", "image digest", "log retention"]
 
 
-def test_the_boundary_that_is_wanted_is_looked_for(lab: Lab) -> None:
+def test_the_wanted_boundary_is_checked(lab: Lab) -> None:
     """should miss a role without it"""
     settings = Settings(role_boundary="gateway-lab-boundary")
     found: Posture = verify.verify_lab.fn("demo", lab.site(settings))
     assert [check.name for check in found.missed] == ["task role's rights"]
 
 
-def test_a_check_that_may_not_be_made_is_missed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """should name the check, what is not allowed and what to do, and make the others"""
+def test_a_check_without_permission_is_missed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """should name the check, the missing permission and what to do, and make the other checks"""
 
     def refuse(*_: object) -> None:
         raise PermanentError("iam:SimulatePrincipalPolicy is not allowed", "Allow it.")
@@ -154,7 +153,7 @@ def test_a_check_that_may_not_be_made_is_missed(lab: Lab, monkeypatch: pytest.Mo
     assert "Allow it." in check.found
 
 
-def test_what_may_pass_is_tried_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transient_error_is_tried_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """should be transient, so that the stage is tried again, and name the check"""
 
     def throttle(*_: object) -> None:
@@ -165,8 +164,8 @@ def test_what_may_pass_is_tried_again(lab: Lab, monkeypatch: pytest.MonkeyPatch)
         look(lab)
 
 
-def test_a_lab_that_cannot_be_looked_at_is_told(lab: Lab) -> None:
-    """should not be taken for one in which all is missed"""
+def test_a_lab_that_cannot_be_checked_is_an_error(lab: Lab) -> None:
+    """should not be taken for a lab that misses every check"""
     lab.task = None
     with pytest.raises(PermanentError, match="no task of lab demo runs"):
         look(lab)
@@ -175,15 +174,18 @@ def test_a_lab_that_cannot_be_looked_at_is_told(lab: Lab) -> None:
         look(lab)
 
 
-def test_no_secret_is_published(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """should have the key in no log and no artifact, also where it was found"""
-    said: list[str] = []
-    monkeypatch.setattr(verify, "run_log", lambda: said.append)
-    monkeypatch.setattr(publish, "create_markdown_artifact", lambda text, **_: said.append(text))
+def test_no_secret_is_published(
+    lab: Lab, logged: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """should have the key in no log and no artifact, even if it was found"""
+    published: list[str] = []
+    monkeypatch.setattr(
+        publish, "create_markdown_artifact", lambda text, **_: published.append(text)
+    )
     bad = replace(TASK, overrides={"NOTE": GATEWAY_KEY, "AWS_ACCESS_KEY_ID": "x"})
     monkeypatch.setattr(aws, "read_task", lambda *_: bad)
     assert missed(lab) == ["no static key in the environment"]
-    text = "\n".join(said)
+    text = "\n".join([*logged, *published])
     assert "MISSED: no static key in the environment" in text
     assert "the gateway's key in NOTE" in text
     assert GATEWAY_KEY not in text
@@ -211,7 +213,7 @@ def report(posture: Posture | None, error: str | None = None) -> LabReport:
 
 
 def test_a_report_passes_only_if_nothing_was_missed() -> None:
-    """should carry the posture to the file and back, and read a file from before"""
+    """should have the posture in the file and read it back, and read an earlier file"""
     assert report(GOOD).passed
     assert not report(BAD).passed
     assert report(None).passed
@@ -258,6 +260,8 @@ class Future:
         self.state: Any = (
             Failed(data=ended) if isinstance(ended, Exception) else Completed(data=ended)
         )
+        #: Prefect's ``wait`` looks here.
+        self._final_state = self.state
 
     def result(self) -> object:
         return self.state.result()
@@ -266,11 +270,8 @@ class Future:
 def proved(
     model: ModelResult,
     verified: object,
-    monkeypatch: pytest.MonkeyPatch,
     lists: object = "its models",
 ) -> LabReport:
-    monkeypatch.setattr(prove, "wait", lambda _: None)
-    monkeypatch.setattr(futures, "wait", lambda _: None)
     made = LabReport(lab="demo", target="local", created_at=AT, expires_at=AT)
     listed: Any = Future(lists)
     asked: Any = [Future(model)]
@@ -287,46 +288,42 @@ OK = ModelResult(alias="one", model_id="v.one", verdict=Verdict.OK)
 FAILED = ModelResult(alias="one", model_id="v.one", verdict=Verdict.TIMEOUT, error="late")
 
 
-def test_an_up_fails_with_the_names_of_what_was_missed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """should pass where all is good, and have models and posture in the report either way"""
-    assert proved(OK, GOOD, monkeypatch).passed
-    made = proved(OK, BAD, monkeypatch)
+def test_an_up_fails_with_the_names_of_missed_checks() -> None:
+    """should pass if all is good, and have models and posture in the report either way"""
+    assert proved(OK, GOOD).passed
+    made = proved(OK, BAD)
     assert "the posture of lab demo missed 1 of 2 checks: log retention" in (made.error or "")
     assert (made.models, made.posture) == ([OK], BAD)
 
 
-def test_models_that_failed_are_told_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """should tell the misses after them, and keep the posture in the report"""
-    made = proved(FAILED, BAD, monkeypatch)
+def test_failed_models_are_reported_first() -> None:
+    """should report the misses after them, and keep the posture in the report"""
+    made = proved(FAILED, BAD)
     assert made.error
     assert made.error.startswith("1 of 1 models failed: one: timeout: late")
     assert "and of its posture: log retention: found forever" in made.error
     assert made.posture == BAD
-    assert "posture" not in (proved(FAILED, GOOD, monkeypatch).error or "")
+    assert "posture" not in (proved(FAILED, GOOD).error or "")
 
 
-def test_a_gateway_of_another_lab_is_told_before_its_models(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """should say why all of them failed"""
+def test_a_gateway_of_another_lab_is_reported_before_its_models() -> None:
+    """should say why all models failed"""
     lists = PermanentError("the gateway of demo lists other models")
-    made = proved(FAILED, GOOD, monkeypatch, lists)
+    made = proved(FAILED, GOOD, lists)
     assert made.error == "the gateway of demo lists other models"
 
 
-def test_a_posture_that_could_not_be_asked_hides_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """should tell why it could not, and that of the models where they failed"""
-    made = proved(OK, TransientError("throttled"), monkeypatch)
+def test_a_failed_verification_hides_no_failed_model() -> None:
+    """should raise its error, or that of the models if they failed"""
+    made = proved(OK, TransientError("throttled"))
     assert (made.error, made.models, made.posture) == ("throttled", [OK], None)
-    assert "1 of 1 models failed" in (
-        proved(FAILED, TransientError("throttled"), monkeypatch).error or ""
-    )
+    assert "1 of 1 models failed" in (proved(FAILED, TransientError("throttled")).error or "")
 
 
-def test_what_was_searched_is_remembered_in_the_projects_home(
+def test_searched_layers_are_remembered_in_the_projects_home(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """should search the image that runs, not the one that should"""
+    """should search the image that runs, not the one that should run"""
     asked: list[Any] = []
 
     def searched(*given: Any) -> Searched:
