@@ -1,4 +1,4 @@
-"""The bench itself: what is run when, what becomes of a failure, and what is written down."""
+"""The bench itself: the order of runs, the handling of failures, and the results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHARE = Row("share", "%", Aim(5, "ours"))
 
 
 class Journal:
-    """The context of these tests: what was done, in order."""
+    """The context of these tests: the actions, in order."""
 
     def __init__(self) -> None:
         self.done: list[str] = []
@@ -55,7 +55,7 @@ def measure(*chosen: Series[Journal], only: tuple[str, ...] = (), **options: Any
 
 
 def test_sides_take_turns() -> None:
-    """should run reference and ours by turns, so that a slow spell of the machine hits both"""
+    """should alternate reference and lab, so that a slow phase of the machine affects both"""
     one = single(FAST, lambda j: _noted(j, "o", 1.0), lambda j: _noted(j, "r", 4.0), runs=2)
     measured, done, _ = measure(one)
     assert done == ["r", "o", "r", "o"]
@@ -67,8 +67,8 @@ def _noted(journal: Journal, name: str, value: float) -> float:
     return value
 
 
-def test_a_failure_is_told_and_stops_nothing_else() -> None:
-    """should keep what came before it, go on with the other side, and with the next series"""
+def test_a_failure_is_logged_and_stops_nothing_else() -> None:
+    """should keep earlier results, and go on with the other side and the next series"""
     broken = series(
         ours=side("ours", ("fast", 1.0), ("slow", 2.0)),
         reference=side("ref", ("fast", 4.0), fails="no engine"),
@@ -88,14 +88,14 @@ def test_a_failure_is_told_and_stops_nothing_else() -> None:
     assert rows["slow"]["ratio"] is None
 
 
-def test_a_side_that_keeps_failing_is_left() -> None:
-    """should not spend the others' time on it for ever"""
+def test_a_side_that_keeps_failing_is_abandoned() -> None:
+    """should not spend the others' time on it forever"""
     measured, done, _ = measure(series(ours=side("ours", fails="no"), runs=5))
     assert done.count("ours") == len(measured.failures) == 2
 
 
-def test_only_what_is_wanted_is_measured() -> None:
-    """should stop a series once the wanted row has come, and let it clean up"""
+def test_only_requested_rows_are_measured() -> None:
+    """should stop a series after the requested row, and let it clean up"""
     both = series(ours=side("ours", ("fast", 1.0), ("slow", 2.0)), runs=1)
     other = single(FREE, lambda j: _noted(j, "free", 9.0))
     measured, done, _ = measure(both, other, only=("fast",))
@@ -107,19 +107,19 @@ def test_only_what_is_wanted_is_measured() -> None:
 
 
 def test_a_row_may_have_more_figures_than_runs() -> None:
-    """should let a whole series run to its end, where a row comes twice"""
+    """should let a whole series run to its end, even if a row comes twice"""
     twice = series(ours=side("o", ("fast", 1.0), ("slow", 2.0), ("fast", 3.0)), runs=1)
     assert measure(twice)[0].figures["fast"] == {"ours": [1.0, 3.0]}
 
 
-def test_a_figure_of_no_row_is_a_fault() -> None:
-    """should be told: a row that was renamed in one place only would go missing without a word"""
+def test_a_figure_without_a_row_is_an_error() -> None:
+    """should be reported: a row renamed in only one place would be missing without a message"""
     measured, _, _ = measure(series(ours=side("o", ("fats", 1.0)), runs=1))
     assert "fats" in measured.failures[0].said
 
 
 def test_quick_is_once_and_the_budget_ends_repeats() -> None:
-    """should measure everything once at least, however late it is"""
+    """should measure everything at least once, however late it is"""
     one = single(FAST, lambda _: 1.0, runs=3)
     other = single(FREE, lambda _: 1.0, runs=3)
     measured, _, _ = measure(one, other, quick=True)
@@ -151,7 +151,7 @@ def test_quick_is_once_and_the_budget_ends_repeats() -> None:
 def test_an_aim_is_met_or_not(
     row: Row, reference: list[float], ours: list[float], ratio: float | None, met: bool | None
 ) -> None:
-    """should judge medians: the ratio, or ours by itself where the aim is of that"""
+    """should judge medians: the ratio, or the lab's value if the aim is about that"""
     measured = Measured({row.name: {"reference": reference, "ours": ours}})
     (result,) = result_rows([single(row, lambda _: 0.0)], measured)
     assert list(result) == ["name", "unit", "reference", "ours", "ratio", "aim", "met"]
@@ -160,7 +160,7 @@ def test_an_aim_is_met_or_not(
 
 
 def test_names_are_unique() -> None:
-    """should name each row once, or --only and the results would mix two up"""
+    """should name each row once, or --only and the results would confuse two rows"""
     names = [row.name for one in SERIES for row in one.rows]
     assert len(names) == len(set(names))
     assert all(one.runs >= one.quick_runs >= 1 for one in SERIES)
@@ -225,7 +225,7 @@ def _stage(name: str, began: float, seconds: float) -> dict[str, Any]:
 
 
 def test_the_page_has_the_figures_and_charts_that_can_be_drawn() -> None:
-    """should hold every row, the critical path with what it waits for, and valid charts"""
+    """should have every row, the critical path with its waits, and valid charts"""
     page = performance.render(*results(met=True), {})
     assert "| first up | s | 200 | 50 | 0.25 | at most 0.5 | yes |" in page
     assert "| alone | % | - | 1.5 | - | at most 2 % | yes |" in page
@@ -243,8 +243,8 @@ def test_the_page_has_the_figures_and_charts_that_can_be_drawn() -> None:
     assert "| **all** | **40.0** |  |" in page
 
 
-def test_the_projection_replaces_what_the_local_cloud_has_no_time_for() -> None:
-    """should take the rollout off, and add a launch and the start at each side's own size"""
+def test_the_projection_replaces_times_that_the_local_cloud_lacks() -> None:
+    """should subtract the rollout, and add a launch and the start at each side's own size"""
     page = performance.render(*results(met=True), {})
     # 200 - 25 + 30 or 45 + 42, and 50 - 9 + 30 or 45 + 8.
     assert "| first up | reference | 200 | 25 | 42 | 247 to 262 |" in page
@@ -255,8 +255,8 @@ def test_the_projection_replaces_what_the_local_cloud_has_no_time_for() -> None:
     assert "| 200 | 25 | 20 | 225 to 240 |" in performance.render(found, raw, {})
 
 
-def test_a_missed_aim_stands_with_what_was_tried() -> None:
-    """should show the ideas, and that there are none where there are none"""
+def test_a_missed_aim_is_listed_with_the_ideas_tried() -> None:
+    """should show the ideas, or that there are none"""
     ideas = {"first up": [{"idea": "one apply less", "before": 60, "after": 50, "kept": True}]}
     page = performance.render(*results(met=False), ideas)
     assert "### first up: missed" in page
@@ -265,7 +265,7 @@ def test_a_missed_aim_stands_with_what_was_tried() -> None:
 
 
 def test_task_sizes_have_a_table_and_charts() -> None:
-    """should show start, requests and price of each size, and what a million requests cost"""
+    """should show start, requests and price of each size, and the cost of a million requests"""
     found, raw = results(met=True)
     for size, figures in {"0.25 vCPU": (20.0, 10.0, 0.018), "1 vCPU": (5.0, 40.0, 0.054)}.items():
         for what, value in zip(performance.SIZE_FIGURES, figures, strict=True):
@@ -278,7 +278,7 @@ def test_task_sizes_have_a_table_and_charts() -> None:
     assert page.count('x-axis "vCPU"') == 3
 
 
-def test_labs_at_once_are_set_beside_one_by_itself() -> None:
+def test_labs_in_parallel_are_compared_with_a_single_one() -> None:
     """should show the whole time, each lab's part, and the ratio that falls"""
     found, raw = results(met=True)
     for number, each in {3: 30.0, 6: 25.0}.items():
@@ -303,8 +303,8 @@ def test_a_run_without_the_life_has_a_page() -> None:
     assert "- life, ours, run 1: no engine\n" in page
 
 
-def test_the_stub_speaks_as_bedrock_streams() -> None:
-    """should be what botocore reads: kind, content and checksums"""
+def test_the_stub_streams_as_bedrock_does() -> None:
+    """should be readable by botocore: kind, content and checksums"""
     buffer = EventStreamBuffer()
     buffer.add_data(event_message("messageStop", {"stopReason": "end_turn"}))
     (event,) = list(buffer)

@@ -1,6 +1,6 @@
-"""prefect.yaml says what Prefect understands: Prefect itself passes over unknown keys in silence.
+"""prefect.yaml has only keys that Prefect knows: Prefect itself silently ignores unknown keys.
 
-Importing Prefect takes seconds, so everything that needs it stands in this module.
+Importing Prefect takes seconds, so everything that needs it is in this module.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ FLOWS = [
         "verify",
     )
 ]
-#: Variables that the flows read, besides the fields of the settings.
+#: Variables that the flows read, in addition to the fields of the settings.
 VENDORS = {"AWS_ENDPOINT_URL"}
 
 
@@ -70,14 +70,14 @@ def unknown_keys(model: type[BaseModel], value: dict[str, Any], at: str = "") ->
             continue
         for number, item in enumerate(inner if isinstance(inner, list) else [inner]):
             if isinstance(item, dict):
-                # Of several models that a value may be, the one that knows most of its keys.
+                # Of several possible models, the one that knows most of the value's keys.
                 tried = (unknown_keys(m, item, f"{where}.{number}.") for m in inside)
                 found += min(tried, key=len)
     return found
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The models that a value of this annotation may be, lists and unions opened."""
+    """The possible models of a value with this annotation; lists and unions are opened."""
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         return [annotation] if issubclass(annotation, BaseModel) else []
     if typing.get_origin(annotation) is dict:
@@ -89,7 +89,7 @@ def checked(content: dict[str, Any]) -> list[str]:
     return unknown_keys(PrefectYamlModel, {k: v for k, v in content.items() if k != "definitions"})
 
 
-#: What the runs of each flow do to labs.
+#: The effect of each flow's runs on labs.
 INTENTS = {
     "lab-up": "makes-lab",
     "lab-rebuild": "makes-lab",
@@ -122,7 +122,7 @@ def test_prefect_reads_the_file() -> None:
 
 
 def test_the_file_has_no_unknown_key() -> None:
-    """should hold only what Prefect declares, at every level"""
+    """should have only keys that Prefect declares, at every level"""
     assert checked(FILE) == []
 
 
@@ -138,8 +138,8 @@ def test_the_file_has_no_unknown_key() -> None:
         (("deployments", 0, "concurrency_limit"), "strategy"),
     ],
 )
-def test_an_unknown_key_is_caught(place: tuple[str | int, ...], key: str) -> None:
-    """should catch a mistyped key wherever it stands"""
+def test_an_unknown_key_is_found(place: tuple[str | int, ...], key: str) -> None:
+    """should find a mistyped key at any place"""
     content = copy.deepcopy(FILE)
     content["deployments"][0]["schedules"] = [{"cron": "0 0 * * *"}]
     content["deployments"][0]["concurrency_limit"] = {"limit": 1}
@@ -148,7 +148,7 @@ def test_an_unknown_key_is_caught(place: tuple[str | int, ...], key: str) -> Non
     for part in place:
         target = target[part]
     target[key] = []
-    # Deployments share their anchors, so that one key may be found in several.
+    # Deployments share anchors, so that one key may be found in several deployments.
     found = checked(content)
     assert found
     assert all(where.endswith(key) for where in found)
@@ -164,14 +164,14 @@ def test_every_flow_is_deployed_for_every_target() -> None:
 
 
 def test_no_flow_is_forgotten() -> None:
-    """should deploy every flow that stands in its own file in flows/"""
+    """should deploy every flow that has its own file in flows/"""
     files = {f"flows/{p.name}" for p in Path(ROOT, "flows").glob("lab_*.py")}
     assert {d["entrypoint"].partition(":")[0] for d in DEPLOYMENTS} == files
 
 
 @of("deployment")
 def test_default_parameters_fit_the_flow(deployment: dict[str, Any]) -> None:
-    """should be what the flow takes, so that a run needs no parameter of its own"""
+    """should be parameters of the flow, so that a run needs no other"""
     flow = flow_of(deployment)
     assert deployment["enforce_parameter_schema"] is True
     schema = parameter_schema(flow).model_dump_for_openapi()
@@ -180,7 +180,7 @@ def test_default_parameters_fit_the_flow(deployment: dict[str, Any]) -> None:
 
 
 @of("deployment")
-def test_a_flows_form_refuses_what_it_does_not_know(deployment: dict[str, Any]) -> None:
+def test_a_flows_form_refuses_unknown_fields(deployment: dict[str, Any]) -> None:
     """should enforce the schema, so that a mistyped lab is refused before a run exists"""
     schema = parameter_schema(flow_of(deployment)).model_dump_for_openapi()
     known = schema["properties"]
@@ -193,8 +193,8 @@ def test_a_flows_form_refuses_what_it_does_not_know(deployment: dict[str, Any]) 
 
 
 @of("deployment")
-def test_deployment_says_what_it_is(deployment: dict[str, Any]) -> None:
-    """should say in one tag what its runs do to labs, and of which target"""
+def test_a_deployment_has_its_tags(deployment: dict[str, Any]) -> None:
+    """should have one tag for its effect on labs, and one for its target"""
     assert deployment["description"]
     target = deployment["name"].rpartition("-")[2]
     intent = INTENTS[flow_of(deployment).name]
@@ -203,7 +203,7 @@ def test_deployment_says_what_it_is(deployment: dict[str, Any]) -> None:
 
 @of("deployment")
 def test_a_failed_up_leads_to_a_down_of_its_target(deployment: dict[str, Any]) -> None:
-    """should be triggered by runs that make labs of the same target, and by those alone"""
+    """should be triggered only by runs that make labs of the same target"""
     if flow_of(deployment).name != "lab-down":
         assert "triggers" not in deployment
         return
@@ -218,15 +218,15 @@ def test_a_failed_up_leads_to_a_down_of_its_target(deployment: dict[str, Any]) -
 
 
 @of("deployment")
-def test_deployment_goes_to_the_projects_work_pool(deployment: dict[str, Any]) -> None:
+def test_a_deployment_uses_the_projects_work_pool(deployment: dict[str, Any]) -> None:
     """should run where the project's worker polls"""
     pool = deployment["work_pool"]["name"]
     assert pool == register.WORK_POOL == workstation_prefect.WORK_POOL
 
 
 @of("deployment")
-def test_environment_is_what_the_settings_read(deployment: dict[str, Any]) -> None:
-    """should set no variable that nobody reads"""
+def test_the_environment_has_only_known_variables(deployment: dict[str, Any]) -> None:
+    """should set no variable that nothing reads"""
     environment = deployment["work_pool"]["job_variables"]["env"]
     known = {f"LAB_{name.upper()}" for name in Settings.model_fields} | VENDORS
     assert set(environment) <= known
@@ -235,10 +235,10 @@ def test_environment_is_what_the_settings_read(deployment: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("target", ["local", "aws"])
-def test_targets_environment_makes_settings(
+def test_a_targets_environment_makes_settings(
     target: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """should be a place that a flow can run in, with no template left open"""
+    """should be a place where a flow can run, with no unfilled template"""
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     environment = target_environment(target)
     assert "{{" not in "".join(environment.values())
@@ -259,7 +259,7 @@ def test_every_template_has_a_value() -> None:
     text = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
     body = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
     used = {part.partition("}}")[0].strip() for part in body.split("{{")[1:]}
-    # What is not of the environment is filled in by Prefect, from the run that failed.
+    # Prefect fills in the other names, from the run that failed.
     ours = {name for name in used if not name.startswith("flow_run.")}
     assert ours == {f"${name}" for name in template_values()}
     assert set(register.TEMPLATE) == set(template_values())
@@ -272,7 +272,7 @@ def test_every_template_has_a_value() -> None:
 def test_a_local_lab_is_built_for_this_machine(
     machine: str, architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """should need no emulation, where a lab can have the machine's architecture at all"""
+    """should need no emulation, if a lab can have the machine's architecture"""
     monkeypatch.delenv("LAB_ARCHITECTURE", raising=False)
     monkeypatch.setattr(platform, "machine", lambda: machine)
     assert target_environment("local")["LAB_ARCHITECTURE"] == architecture
@@ -280,10 +280,8 @@ def test_a_local_lab_is_built_for_this_machine(
 
 
 @pytest.mark.parametrize("asked", ["x86_64", "arm64"])
-def test_an_architecture_that_is_asked_for_wins(
-    asked: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """should build for what LAB_ARCHITECTURE says, on any machine"""
+def test_a_requested_architecture_wins(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """should build for the value of LAB_ARCHITECTURE, on any machine"""
     monkeypatch.setenv("LAB_ARCHITECTURE", asked)
     for machine in ("x86_64", "aarch64"):
         monkeypatch.setattr(platform, "machine", lambda machine=machine: machine)
@@ -293,7 +291,7 @@ def test_an_architecture_that_is_asked_for_wins(
 def test_a_worker_leaves_labs_on_aws_their_default(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """should set LAB_ARCHITECTURE for the local target alone"""
+    """should set LAB_ARCHITECTURE only for the local target"""
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     monkeypatch.delenv("LAB_ARCHITECTURE", raising=False)
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")

@@ -1,4 +1,4 @@
-"""What the gateway's start leaves out: stand-ins that become the real thing, in a small LiteLLM."""
+"""What the gateway's start leaves out: stand-ins that import the real module when it is needed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ print("imported")
 from fastapi import APIRouter
 router = APIRouter()
 @router.get("/memory")
-def told(): pass
+def read_memory(): pass
 class Thing:
     size = 3
     def __init__(self, name): self.name = name
@@ -51,8 +51,8 @@ def run(folder: Path, code: str) -> list[Any]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_nothing_is_imported_that_is_not_used(tmp_path: Path) -> None:
-    """should serve annotations, isinstance and routers without the real module"""
+def test_unused_modules_are_not_imported(tmp_path: Path) -> None:
+    """should work in annotations, isinstance and routers without the real module"""
     said = run(
         tmp_path,
         """
@@ -74,14 +74,14 @@ print(json.dumps([isinstance(3, Thing), issubclass(int, Thing), router.routes]))
         ("isinstance(type('More', (Thing,), {})('y'), Thing)", True),
     ],
 )
-def test_what_is_used_is_the_real_thing(tmp_path: Path, use: str, answer: object) -> None:
+def test_a_used_name_is_the_real_one(tmp_path: Path, use: str, answer: object) -> None:
     """should be imported once, when it is called, read or derived from"""
     assert run(tmp_path, f"print(json.dumps({use}))") == ["imported", answer]
 
 
 @pytest.mark.parametrize("use", ["3 in double", "list(double)"])
-def test_a_constant_is_not_taken_for_one(tmp_path: Path, use: str) -> None:
-    """should fail where a stand-in is searched, not find nothing in it"""
+def test_a_constant_has_no_stand_in(tmp_path: Path, use: str) -> None:
+    """should fail if a stand-in is searched, not find nothing in it"""
     code = f"""
 try:
     {use}
@@ -92,7 +92,7 @@ except TypeError:
 
 
 def test_a_package_is_real_as_a_whole(tmp_path: Path) -> None:
-    """should mix no stand-ins of it with its real classes"""
+    """should not mix stand-ins with the real classes of a package"""
     code = """
 from mcp.types import Tool
 before = Tool
@@ -104,8 +104,8 @@ print(json.dumps([issubclass(Task, mcp.Tool), issubclass(Task, before), Task.__m
     assert run(tmp_path, code) == [[True, True, "Tool"]]
 
 
-def test_only_routes_that_are_served_are_built(tmp_path: Path) -> None:
-    """should ask with a word in the place of a parameter, and with the router's prefix"""
+def test_only_served_routes_are_built(tmp_path: Path) -> None:
+    """should match with a word in the place of a parameter, and with the router's prefix"""
     code = """
 from fastapi import APIRouter
 router = APIRouter(prefix="/v1")
@@ -117,8 +117,8 @@ print(json.dumps([[route.path, sorted(route.methods)] for route in router.routes
     assert run(tmp_path, code) == [[["/v1/models/{name:path}", ["GET"]]]]
 
 
-def test_what_is_refused_is_as_if_not_installed(tmp_path: Path) -> None:
-    """should be imports that fail, as LiteLLM expects them to"""
+def test_refused_modules_are_as_if_not_installed(tmp_path: Path) -> None:
+    """should make imports fail, as LiteLLM expects"""
     code = """
 import deferred
 for name in sorted(deferred.REFUSED):
@@ -129,6 +129,6 @@ for name in sorted(deferred.REFUSED):
     else:
         print(json.dumps(name))
 """
-    told = run(tmp_path, code)
-    assert told
-    assert set(told) == {True}
+    results = run(tmp_path, code)
+    assert results
+    assert set(results) == {True}

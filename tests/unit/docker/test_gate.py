@@ -1,4 +1,4 @@
-"""The gate in front of LiteLLM: what it lets through, with which key, and how it refuses."""
+"""The gate in front of LiteLLM: which requests pass, with which key, and how it refuses others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SERVED = [
     *("POST /v1/responses", "GET /v1/models", "GET /v1/models/bedrock-llama"),
     *("GET /health/liveliness", "GET /health/readiness"),
 ]
-#: Of LiteLLM's hundreds: what shows something, costs something or changes something.
+#: Some of LiteLLM's hundreds of routes: they show, cost or change something.
 NOT_SERVED = [
     *(
         "GET /",
@@ -48,7 +48,7 @@ NOT_SERVED = [
 
 
 class Inside:
-    """An ASGI application that remembers what reached it."""
+    """An ASGI application that records the requests that reach it."""
 
     def __init__(self, status: int = 200, *chunks: bytes, encoding: bytes = b"") -> None:
         self.reached: list[str] = []
@@ -66,7 +66,7 @@ class Inside:
 
 
 def ask(inside: Inside, route: str, *headers: tuple[bytes, bytes], kind: str = "http") -> Any:
-    """Status, headers and body that the gate answers; without a server between."""
+    """Status, headers and body of the gate's answer; without a server."""
     sent: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:
@@ -100,8 +100,8 @@ def refused(answer: Any, status: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("route", [*SERVED, *NOT_SERVED])
-def test_nothing_is_told_without_the_key(route: str) -> None:
-    """should answer every route alike, so that nobody learns which there are"""
+def test_nothing_is_revealed_without_the_key(route: str) -> None:
+    """should give every route the same answer, so that nobody learns which routes exist"""
     inside = Inside()
     answer = ask(inside, route)
     assert refused(answer, 401)["code"] == "invalid_api_key"
@@ -133,15 +133,15 @@ def test_nothing_is_told_without_the_key(route: str) -> None:
     ],
 )
 def test_only_the_right_key_in_the_right_place_opens(headers: list[tuple[bytes, bytes]]) -> None:
-    """should refuse what is nearly right, or right in one header of two"""
+    """should refuse a nearly right key, and a right one in only one of two headers"""
     inside = Inside()
     assert refused(ask(inside, "GET /v1/models", *headers), 401)
     assert inside.reached == []
 
 
 @pytest.mark.parametrize("route", SERVED)
-def test_what_a_lab_is_for_is_served_with_the_key(route: str) -> None:
-    """should pass it on as it is"""
+def test_the_labs_own_routes_are_served_with_the_key(route: str) -> None:
+    """should pass the request on unchanged"""
     inside = Inside()
     assert ask(inside, route, RIGHT)[2] == b"inside"
     assert inside.reached == [route.partition(" ")[2]]
@@ -157,7 +157,7 @@ def test_nothing_else_is_served_even_with_the_key(route: str) -> None:
 
 @pytest.mark.parametrize("headers", [(), (RIGHT,)])
 def test_a_websocket_is_closed(headers: tuple[tuple[bytes, bytes], ...]) -> None:
-    """should accept none, should a server ever hand one over"""
+    """should accept none, if a server ever passes one on"""
     inside = Inside()
     (closed,) = ask(inside, "GET /v1/realtime", *headers, kind="websocket")
     assert closed["type"] == "websocket.close"
@@ -179,13 +179,13 @@ def test_a_websocket_is_closed(headers: tuple[tuple[bytes, bytes], ...]) -> None
 def test_every_error_has_the_form_of_openai_s(
     status: int, chunks: tuple[bytes, ...], message: str
 ) -> None:
-    """should be one that OpenAI's clients read, with its status and words"""
+    """should be readable by OpenAI's clients, with its status and words"""
     answer = ask(Inside(status, *chunks), "GET /v1/models", RIGHT)
     assert refused(answer, status)["message"] == message
 
 
-def test_errors_of_that_form_and_answers_stay_as_they_are() -> None:
-    """should touch nothing that a client reads already, nor what it cannot read itself"""
+def test_answers_and_errors_of_that_form_stay_unchanged() -> None:
+    """should change nothing that a client can read, nor what the gate itself cannot read"""
     error = (b'{"error": {"message": "slow', b' down"}}')
     assert ask(Inside(429, *error), "GET /v1/models", RIGHT)[::2] == (429, b"".join(error))
     assert ask(Inside(200, b"a", b"b"), "GET /v1/models", RIGHT)[::2] == (200, b"ab")
@@ -195,7 +195,7 @@ def test_errors_of_that_form_and_answers_stay_as_they_are() -> None:
 
 @pytest.mark.parametrize("chunks", [(), (b"the beginning",)])
 def test_a_failure_before_an_answer_is_answered(chunks: tuple[bytes, ...]) -> None:
-    """should be answered in OpenAI's form; a stream that has begun can only break off"""
+    """should answer in OpenAI's form; a stream that has begun can only break off"""
 
     class Failing(Inside):
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -211,7 +211,7 @@ def test_a_failure_before_an_answer_is_answered(chunks: tuple[bytes, ...]) -> No
         assert refused(ask(inside, "GET /v1/models", RIGHT), 500)["message"] == serve.FAILED
 
 
-def test_litellm_hears_of_start_and_stop() -> None:
+def test_litellm_gets_start_and_stop() -> None:
     """should pass on the life of the server"""
     inside = Inside()
     asyncio.run(serve.Gate(inside, KEY)({"type": "lifespan"}, None, None))

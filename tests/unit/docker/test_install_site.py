@@ -1,4 +1,4 @@
-"""What the builder takes out of the installed packages."""
+"""What the builder removes from the installed packages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
 
-def test_what_a_rule_names_goes_but_for_what_another_keeps(
+def test_a_rule_removes_files_that_no_other_rule_keeps(
     install_site: ModuleType, site: Path
 ) -> None:
     """should leave no empty folder either"""
@@ -44,14 +44,14 @@ def test_what_a_rule_names_goes_but_for_what_another_keeps(
     assert files(site) == {"one", "one/__init__.py", "one/data", "one/data/b", "one/data/b/y.json"}
 
 
-def test_a_rule_that_fits_nothing_ends_the_build(install_site: ModuleType, site: Path) -> None:
-    """should name it: a new release may have moved what it was for"""
+def test_a_rule_without_a_match_ends_the_build(install_site: ModuleType, site: Path) -> None:
+    """should name it: a new release may have moved the rule's files"""
     with pytest.raises(SystemExit, match=r"two/\*"):
         install_site.prune(site, "one/data/*\ntwo/*\n")
 
 
 def test_byte_code_runs_without_its_source(install_site: ModuleType, site: Path) -> None:
-    """should be found where the source was"""
+    """should be where the source was"""
     install_site.compile_tree(site, site)
     install_site.drop_sources(site)
     assert {"one/__init__.pyc", "one/tests/t.pyc"} <= files(site)
@@ -62,6 +62,6 @@ def test_byte_code_runs_without_its_source(install_site: ModuleType, site: Path)
 
 
 def test_the_gateway_s_rules_have_their_reasons() -> None:
-    """should stand in groups that begin with a comment"""
+    """should be in groups that begin with a comment"""
     for group in (GATEWAY.folder / "pruned.txt").read_text().strip().split("\n\n"):
         assert group.startswith("# ")

@@ -51,7 +51,7 @@ async def app(scope, receive, send):
 
 
 class Served:
-    """``serve.py`` as a process of its own, with a stand-in for LiteLLM."""
+    """``serve.py`` as its own process, with a stand-in for LiteLLM."""
 
     def __init__(self, folder: Path) -> None:
         package = folder / "litellm"
@@ -135,13 +135,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def test_a_client_of_the_lab_finds_it_ready(served: Served) -> None:
-    """should be what the rollout waits for, and nobody's without the key"""
+    """should be ready as the rollout checks it, and refuse a client without the key"""
     await_ready(served.endpoint, KEY, deadline=0, log=lambda _: None)
     assert "refuses the lab's key" in str(why_not_ready(served.endpoint, "sk-another"))
 
 
 def test_the_proxy_does_not_hold_the_private_key(served: Served) -> None:
-    """should be gone from the environment before LiteLLM is there, and be in no file"""
+    """should remove it from the environment before LiteLLM starts, and have it in no file"""
     with served.client() as client:
         known = client.get("/v1/models").json()
     assert "LITELLM_MASTER_KEY" in known["environment"]
@@ -157,7 +157,7 @@ def test_the_proxy_does_not_hold_the_private_key(served: Served) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"])
 def test_a_refusal_leaves_the_connection_usable(served: Served, method: str) -> None:
-    """should answer 401 whatever was sent along, and the next question on the same connection"""
+    """should answer 401 to any body, and the next question on the same connection"""
     with served.client(key=None) as client:
         for _ in range(2):
             answer = client.request(method, "/v1/models", content=b"x" * 300_000)
@@ -165,8 +165,8 @@ def test_a_refusal_leaves_the_connection_usable(served: Served, method: str) -> 
             assert answer.headers["www-authenticate"] == "Bearer"
 
 
-def test_a_websocket_without_the_key_is_answered_401(served: Served) -> None:
-    """should treat its handshake as any question"""
+def test_a_websocket_without_the_key_gets_401(served: Served) -> None:
+    """should treat its handshake like any question"""
     asks = {
         "Connection": "Upgrade",
         "Upgrade": "websocket",
@@ -180,7 +180,7 @@ def test_a_websocket_without_the_key_is_answered_401(served: Served) -> None:
 
 
 def test_plain_http_gets_no_answer(served: Served) -> None:
-    """should not answer one byte that is not TLS"""
+    """should answer not one byte to a request that is not TLS"""
     with socket.create_connection(("127.0.0.1", served.port), timeout=30) as plain:
         plain.sendall(f"GET /v1/models HTTP/1.1\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode())
         try:
@@ -190,8 +190,8 @@ def test_plain_http_gets_no_answer(served: Served) -> None:
     assert b"HTTP" not in said
 
 
-def test_old_tls_is_not_spoken() -> None:
-    """should speak nothing below 1.2"""
+def test_old_tls_is_not_accepted() -> None:
+    """should accept nothing below 1.2"""
     assert serve.tls_context(certificate().pem).minimum_version == ssl.TLSVersion.TLSv1_2
 
 
@@ -219,8 +219,8 @@ def test_the_health_check_asks_as_a_client_does(served: Served) -> None:
     assert health(served, PORT="1") == 1
 
 
-#: What each secret may not be. Ids are names, not values: they must show no secret, and be the same
-#: in every process.
+#: Invalid values of each secret. Ids are names, not values: they must show no secret, and be the
+#: same in every process.
 BAD_SECRETS = {
     "no key": ("LITELLM_MASTER_KEY", None),
     "an empty key": ("LITELLM_MASTER_KEY", ""),
@@ -254,7 +254,7 @@ def test_it_does_not_start_without_its_secrets(
 
 
 def test_a_stop_lets_requests_end_and_takes_no_new_ones(tmp_path: Path) -> None:
-    """should serve an answer to its end when the task is told to stop, and log no key"""
+    """should serve an answer to its end when the task has to stop, and log no key"""
     made = Served(tmp_path)
     made.start()
     try:

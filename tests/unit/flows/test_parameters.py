@@ -1,4 +1,4 @@
-"""The form of a flow that makes a lab is LabSpec, field by field, and so is what it refuses."""
+"""The form of a flow that makes a lab has LabSpec's fields, and refuses the same values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FLOWS = pytest.mark.parametrize("flow", [lab_up, lab_rebuild], ids=lambda flow: 
 
 
 class Story:
-    """A story that only remembers the specs that it was begun with."""
+    """A story that only records the specs that it gets."""
 
     def __init__(self) -> None:
         self.specs: list[LabSpec] = []
@@ -48,7 +48,7 @@ def kinds(field: dict[str, Any], definitions: dict[str, Any]) -> set[str]:
 
 @FLOWS
 def test_the_form_has_a_field_for_each_field_of_a_spec(flow: Flow[..., Any]) -> None:
-    """should have them in order, with title and description, and no box in a box"""
+    """should have them in order, with title and description, and no nested group"""
     schema = parameter_schema(flow).model_dump_for_openapi()
     shown = sorted(schema["properties"].items(), key=lambda item: item[1]["position"])
     assert [name for name, _ in shown] == list(LabSpec.model_fields)
@@ -63,7 +63,7 @@ def test_the_form_has_a_field_for_each_field_of_a_spec(flow: Flow[..., Any]) -> 
 
 @FLOWS
 def test_the_form_has_the_bounds_and_defaults_of_a_spec(flow: Flow[..., Any]) -> None:
-    """should show them before a run exists, as the spec's own schema has them"""
+    """should show them before a run exists, the same as in the spec's own schema"""
     shown = parameter_schema(flow).model_dump_for_openapi()["properties"]
     wanted = LabSpec.model_json_schema()["properties"]
     own = {"title", "description", "position", "$ref"}
@@ -74,14 +74,14 @@ def test_the_form_has_the_bounds_and_defaults_of_a_spec(flow: Flow[..., Any]) ->
 
 
 def test_the_story_gets_a_spec() -> None:
-    """should be the values that were given, and the spec's own defaults for the others"""
+    """should have the given values, and the spec's own defaults for the others"""
     story = Story()
     flow_of(story)(lab="demo", on_failure="destroy", cpu=512, memory=1024)
     assert story.specs == [LabSpec(lab="demo", on_failure=OnFailure.DESTROY, cpu=512, memory=1024)]
 
 
-def test_values_that_prefect_has_read_are_taken() -> None:
-    """should read what Prefect hands over, which it has validated once already"""
+def test_values_that_prefect_has_parsed_are_accepted() -> None:
+    """should read the values from Prefect, which has validated them once already"""
     given = {"lab": "demo", "allowed_addresses": ["8.8.4.4"], "on_failure": "destroy"}
     story = Story()
     flow_of(story)(**lab_up.validate_parameters(given))
@@ -97,8 +97,8 @@ def test_values_that_prefect_has_read_are_taken() -> None:
         ({}, "lab"),
     ],
 )
-def test_a_value_that_no_spec_can_have_begins_no_story(values: dict[str, Any], said: str) -> None:
-    """should refuse it, also where each field alone is fine"""
+def test_an_invalid_value_begins_no_story(values: dict[str, Any], said: str) -> None:
+    """should refuse it, even if each field alone is valid"""
     story = Story()
     with pytest.raises(InvalidInputError, match=said):
         flow_of(story)(**values)

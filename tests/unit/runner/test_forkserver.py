@@ -16,7 +16,7 @@ from lab.settings import ROOT
 from lab.waiting import wait_for
 from runner import forkserver
 
-#: Where the fork server has imported it, `IMPORTED_BY` is that process, else the run's own.
+#: If the fork server has imported it, `IMPORTED_BY` is that process, else the run's own.
 ENGINE = """
 import os, pathlib, signal, sys, time
 if __name__ != "__main__":
@@ -86,10 +86,12 @@ class Runs:
 
     def begin_waiting(self) -> tuple[subprocess.Popen[str], int]:
         """A run that waits, and the process that it runs in."""
-        told = self.folder / "pid"
-        process = self.begin(WAIT=str(told))
-        wait_for("the run", lambda: (told.exists() and told.read_text()) or None, deadline=20)
-        return process, int(told.read_text())
+        pid_file = self.folder / "pid"
+        process = self.begin(WAIT=str(pid_file))
+        wait_for(
+            "the run", lambda: (pid_file.exists() and pid_file.read_text()) or None, deadline=20
+        )
+        return process, int(pid_file.read_text())
 
 
 @pytest.fixture
@@ -115,14 +117,14 @@ def gone(pid: int) -> Callable[[], bool | None]:
 
 
 @pytest.mark.usefixtures("server")
-def test_a_run_begins_in_a_fork_with_all_that_is_its_own(runs: Runs) -> None:
+def test_a_run_begins_in_a_fork_with_its_own_settings(runs: Runs) -> None:
     """should have the run's environment, folder, output and exit code, and fresh settings."""
     assert runs.run(RUN="one", EXIT="3") == (3, f"forked {runs.folder} one", "refreshed")
     assert runs.run(RUN="two") == (0, f"forked {runs.folder} two", "refreshed")
 
 
 def test_without_a_fork_server_a_run_begins_as_prefect_begins_it(runs: Runs) -> None:
-    """should become the engine itself, also where a dead server has left its socket."""
+    """should become the engine itself, even if a dead server has left its socket."""
     expected = (4, f"begun {runs.folder} one", "as imported")
     assert runs.run(RUN="one", EXIT="4") == expected
     runs.socket.touch()
@@ -131,17 +133,17 @@ def test_without_a_fork_server_a_run_begins_as_prefect_begins_it(runs: Runs) -> 
 
 
 @pytest.mark.usefixtures("server")
-def test_code_that_has_changed_is_never_run_as_it_was(runs: Runs) -> None:
-    """should begin the run afresh when a file has changed since it was imported."""
+def test_changed_code_is_loaded_again(runs: Runs) -> None:
+    """should begin the run in a fresh process when a file has changed since its import."""
     assert runs.run()[1].startswith("forked")
     engine = runs.folder / "prefect" / "engine.py"
-    engine.write_text(ENGINE.replace('"begun"', '"begun anew"'))
-    assert runs.run()[1].startswith("begun anew")
+    engine.write_text(ENGINE.replace('"begun"', '"begun again"'))
+    assert runs.run()[1].startswith("begun again")
 
 
 @pytest.mark.usefixtures("server")
-def test_a_signal_reaches_the_run_and_its_end_is_told(runs: Runs) -> None:
-    """should end a cancelled run by its own handler, and end as it ended."""
+def test_a_signal_reaches_the_run_and_its_exit_code_is_returned(runs: Runs) -> None:
+    """should let a cancelled run end by its own handler, and return its exit code."""
     process, pid = runs.begin_waiting()
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 7
@@ -161,7 +163,7 @@ def test_a_killed_run_leaves_no_process(runs: Runs) -> None:
 def test_a_run_outlives_a_fork_server_that_is_killed(
     runs: Runs, server: subprocess.Popen[bytes]
 ) -> None:
-    """should let work that is under way come to its end."""
+    """should let work in progress come to its end."""
     process, pid = runs.begin_waiting()
     end(server, signal.SIGKILL)
     os.kill(pid, signal.SIGTERM)
@@ -179,6 +181,6 @@ def test_a_fork_server_that_is_stopped_ends_its_runs(
     assert not runs.socket.exists()
 
 
-def test_what_is_preloaded_is_there() -> None:
-    """should name modules that exist: without one of them the fork server would not begin"""
+def test_preloaded_modules_exist() -> None:
+    """should name existing modules: without one of them the fork server would not begin"""
     assert [name for name in forkserver.PRELOADED if find_spec(name) is None] == []

@@ -1,4 +1,4 @@
-"""Prefect's server waits for SQLite no longer than the database is busy."""
+"""Prefect's server waits for SQLite only as long as the database is busy."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sqlalchemy.exc import OperationalError
 from lab.settings import ROOT
 from runner.server import WritersInTurn
 
-#: A statement becomes garbage whose connection waits, in a thread, for the database. This thread
-#: holds the database, and lets go after it has allocated so much that Python collects by itself.
+#: A statement becomes garbage while its connection waits, in a thread, for the database. This
+#: thread holds the database until it has allocated so much that Python's collection starts.
 HOLDER = """
 import sqlite3, sys, threading
 
@@ -55,7 +55,7 @@ thread.join()
 APART = "from runner.server import collect_apart\ncollect_apart()\n"
 
 
-def told(code: str, database: Path) -> str:
+def run_code(code: str, database: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code, str(database)],
         cwd=ROOT,
@@ -67,10 +67,10 @@ def told(code: str, database: Path) -> str:
     return done.stdout.strip()
 
 
-def test_who_holds_the_database_does_not_wait_for_who_wants_it(tmp_path: Path) -> None:
+def test_a_holder_of_the_database_does_not_wait_for_others(tmp_path: Path) -> None:
     """should let the holder go on to its commit, which Python's own collection does not."""
-    assert told(HOLDER, tmp_path / "one") == "database is locked"
-    assert told(APART + HOLDER, tmp_path / "two") == "the database came free"
+    assert run_code(HOLDER, tmp_path / "one") == "database is locked"
+    assert run_code(APART + HOLDER, tmp_path / "two") == "the database came free"
 
 
 async def read_then_write(config: AioSqliteConfiguration, database: Path) -> bool:
@@ -91,7 +91,7 @@ async def read_then_write(config: AioSqliteConfiguration, database: Path) -> boo
     return came_between
 
 
-def test_who_reads_and_then_writes_is_not_refused(tmp_path: Path) -> None:
+def test_a_transaction_that_reads_and_then_writes_is_not_refused(tmp_path: Path) -> None:
     """should keep other writers waiting from the first read on, which Prefect's own does not."""
     database = tmp_path / "prefect.db"
     url = f"sqlite+aiosqlite:///{database}"

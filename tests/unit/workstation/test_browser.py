@@ -15,7 +15,7 @@ from workstation.node import ensure_node
 
 
 class Machine:
-    """What is on PATH, who runs this, and what apt-get would do."""
+    """The programs on PATH, the user, and the behaviour of apt-get."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.programs: set[str] = set()
@@ -40,15 +40,15 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(monkeypatch)
 
 
-def test_one_that_is_there_is_used(machine: Machine) -> None:
-    """should take an installed browser and install nothing"""
+def test_an_installed_browser_is_used(machine: Machine) -> None:
+    """should use an installed browser and install nothing"""
     machine.programs = {"google-chrome"}
     assert ensure_browser(print) == "/usr/bin/google-chrome"
     assert machine.ran == []
 
 
-def test_debians_is_installed_by_root(machine: Machine) -> None:
-    """should install Debian's package, and say so"""
+def test_debians_browser_is_installed_by_root(machine: Machine) -> None:
+    """should install Debian's package, and log it"""
     machine.programs = {"apt-get"}
     said: list[str] = []
     assert ensure_browser(said.append) == "/usr/bin/chromium"
@@ -56,10 +56,10 @@ def test_debians_is_installed_by_root(machine: Machine) -> None:
     assert said == ["Installing chromium with apt-get"]
 
 
-def test_who_is_not_root_is_told_what_to_install(
+def test_without_root_the_error_says_what_to_install(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """should touch nothing and name the package"""
+    """should change nothing and name the package"""
     machine.programs = {"apt-get"}
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(PermanentError, match="apt-get install chromium"):
@@ -68,29 +68,29 @@ def test_who_is_not_root_is_told_what_to_install(
 
 
 def test_without_apt_the_browsers_are_named(machine: Machine) -> None:
-    """should say which browsers will do"""
+    """should name the browsers that work"""
     with pytest.raises(PermanentError, match="Install Chromium or Google Chrome"):
         ensure_browser(print)
 
 
-def test_apts_last_words_are_told(machine: Machine) -> None:
-    """should be worth another try, with what apt-get said"""
+def test_apts_last_lines_are_in_the_error(machine: Machine) -> None:
+    """should be worth another try, with apt-get's message"""
     machine.programs = {"apt-get"}
     machine.fails = "W: hm\nE: no such mirror\n"
     with pytest.raises(TransientError, match=r"apt-get update failed \(exit 100\): E: no such"):
         ensure_browser(print)
 
 
-def test_a_package_without_a_browser_is_told(machine: Machine) -> None:
-    """should not return the path of what is not there"""
+def test_a_package_without_a_browser_is_an_error(machine: Machine) -> None:
+    """should not return a path that does not exist"""
     machine.programs = {"apt-get"}
     machine.brings = {"something-else"}
     with pytest.raises(PermanentError, match="brought none of chromium"):
         ensure_browser(print)
 
 
-def test_node_brings_npm_or_debians_is_installed(machine: Machine) -> None:
-    """should install of the two what is missing, and nothing where both are there"""
+def test_missing_node_or_npm_is_installed(machine: Machine) -> None:
+    """should install the missing one of the two, and nothing if both are there"""
     machine.programs = {"node", "npm"}
     assert ensure_node(print) == ("/usr/bin/node", "/usr/bin/npm")
     assert machine.ran == []
@@ -103,7 +103,7 @@ def test_node_brings_npm_or_debians_is_installed(machine: Machine) -> None:
 def test_without_node_the_packages_are_named(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """should name the package to install to those who may not install it"""
+    """should name the package to users who may not install it"""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(PermanentError, match="apt-get install nodejs"):
         ensure_node(print)

@@ -1,4 +1,4 @@
-"""Background processes are found again, never mistaken, and gone once stopped."""
+"""Background processes are found again, never confused, and gone after they are stopped."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def lines(daemon: Daemon, count: int) -> list[str]:
 
 
 def test_starts_and_is_found_again(daemon: Daemon) -> None:
-    """should be known to whoever comes later by name and folder alone"""
+    """should be found later by name and folder alone"""
     pid = daemon.start(SLEEP, os.environ)
     assert Daemon("thing", daemon.folder).pid() == pid
     assert Daemon("other", daemon.folder).pid() is None
@@ -51,12 +51,12 @@ def test_starts_and_is_found_again(daemon: Daemon) -> None:
 
 
 def test_starts_only_once(daemon: Daemon) -> None:
-    """should leave one that lives as it is"""
+    """should leave a running one unchanged"""
     assert daemon.start(SLEEP, os.environ) == daemon.start(SLEEP, os.environ)
 
 
-def test_hears_interrupts_whoever_started_it(daemon: Daemon) -> None:
-    """should not ignore them as a job in the background does: Prefect's worker ends by one"""
+def test_receives_interrupts_if_its_parent_ignores_them(daemon: Daemon) -> None:
+    """should not ignore them as a background job does: Prefect's worker ends by an interrupt"""
     start = (
         "import os, pathlib, signal, sys; from workstation.daemons import Daemon\n"
         "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
@@ -69,20 +69,20 @@ def test_hears_interrupts_whoever_started_it(daemon: Daemon) -> None:
     assert wait_gone(pid, LONG)
 
 
-def test_lives_apart_from_our_terminal(daemon: Daemon) -> None:
-    """should lead a session of its own, so that Ctrl-C here does not reach it"""
+def test_is_separate_from_our_terminal(daemon: Daemon) -> None:
+    """should lead its own session, so that Ctrl-C here does not reach it"""
     pid = daemon.start(SLEEP, os.environ)
     assert os.getsid(pid) == pid
 
 
 def test_has_exactly_the_given_environment(daemon: Daemon) -> None:
-    """should not leak ours into it"""
+    """should not pass ours on to it"""
     daemon.start(["/bin/sh", "-c", "echo $ONLY$HOME; exec sleep 300"], {"ONLY": "this"})
     assert lines(daemon, 1) == ["this"]
 
 
 def test_stop_ends_it(daemon: Daemon, said: list[str]) -> None:
-    """should be gone on return, and say so once"""
+    """should be gone when stop returns, and log it once"""
     pid = daemon.start(SLEEP, os.environ)
     daemon.stop(said.append)
     assert not process_alive(pid)
@@ -92,7 +92,7 @@ def test_stop_ends_it(daemon: Daemon, said: list[str]) -> None:
 
 
 def test_stop_ends_its_group(daemon: Daemon) -> None:
-    """should leave nothing that the process had started and did not end itself"""
+    """should also end the processes that it had started and did not end itself"""
     script = "trap 'exit 0' TERM; (trap '' TERM; exec sleep 300) & echo $!; wait"
     daemon.start(["/bin/sh", "-c", script], os.environ)
     child = int(lines(daemon, 1)[0])
@@ -100,7 +100,7 @@ def test_stop_ends_its_group(daemon: Daemon) -> None:
     assert wait_gone(child, LONG)
 
 
-def test_stop_kills_what_does_not_end(
+def test_stop_kills_a_process_that_does_not_end(
     daemon: Daemon, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """should not hang on a process that ignores the request"""
@@ -113,7 +113,7 @@ def test_stop_kills_what_does_not_end(
     assert said[-1] == "thing does not end by itself; killing it"
 
 
-def test_a_number_used_again_is_not_ours(daemon: Daemon, said: list[str]) -> None:
+def test_a_reused_process_number_is_not_ours(daemon: Daemon, said: list[str]) -> None:
     """should neither find nor stop another process that now has the number"""
     other = subprocess.Popen(SLEEP)
     try:
@@ -132,13 +132,13 @@ def test_a_number_used_again_is_not_ours(daemon: Daemon, said: list[str]) -> Non
 
 @pytest.mark.parametrize("content", ["", "12", "abc def", "1 2 3", "\x00"])
 def test_a_broken_pid_file_is_no_process(daemon: Daemon, content: str) -> None:
-    """should take a file that was half written for none"""
+    """should take a file that was half written for no process"""
     daemon.folder.mkdir()
     (daemon.folder / "thing.pid").write_text(content)
     assert daemon.pid() is None
 
 
-def test_tells_the_last_words_of_one_that_died_at_once(daemon: Daemon) -> None:
+def test_shows_the_last_lines_of_one_that_died_at_once(daemon: Daemon) -> None:
     """should show the end of the log, and where the rest is"""
     script = "for n in range(40): print('line', n)\nraise SystemExit(3)"
     pid = daemon.start([sys.executable, "-S", "-c", script], os.environ)
@@ -151,6 +151,6 @@ def test_tells_the_last_words_of_one_that_died_at_once(daemon: Daemon) -> None:
     assert str(daemon.log_path) in caught.value.hint
 
 
-def test_no_words_where_nothing_was_written(daemon: Daemon) -> None:
+def test_shows_no_lines_if_nothing_was_written(daemon: Daemon) -> None:
     """should not fail on a log that does not exist"""
     assert daemon.last_words() == ""

@@ -1,4 +1,4 @@
-"""The deployer's policy: made of what is called, narrow, real, and with nothing to spare."""
+"""The deployer's policy: made from the recorded calls, narrow, valid, with nothing unneeded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from workstation.policy import Recorded, describe, fill, make_policies, read_cal
 RIGHTS = read_rights()
 CALLS = read_calls()
 POLICIES = policy.read_policies()
-#: The deployer's own: the boundary is its labs'.
+#: The deployer's own policies: the boundary is for its labs.
 DEPLOYER = {name: POLICIES[name] for name in RIGHTS["policies"]}
 ACTIONS = sorted({a for p in DEPLOYER.values() for s in p["Statement"] for a in s["Action"]})
 EVALUATED = [a for a in ACTIONS if a not in RIGHTS["unevaluated"]]
@@ -66,8 +66,8 @@ def statements() -> Iterator[dict[str, Any]]:
         yield from document["Statement"]
 
 
-def test_the_policy_is_what_table_and_recording_make() -> None:
-    """should need no `make policy`"""
+def test_the_policy_is_made_from_table_and_recording() -> None:
+    """should not change by `make policy`"""
     assert make_policies(RIGHTS, [call.action for call in CALLS]) == POLICIES
     assert describe(RIGHTS, CALLS) == policy.TABLE.read_text(encoding="utf-8")
 
@@ -80,14 +80,14 @@ def test_every_recorded_call_is_allowed() -> None:
 @pytest.mark.parametrize(
     "action", EVALUATED, ids=[f"{a}-{first_call(a).step.replace(' ', '-')}" for a in EVALUATED]
 )
-def test_no_action_is_to_spare(action: str) -> None:
-    """should refuse a recorded call of a named stage once the action is taken away"""
+def test_every_action_is_needed(action: str) -> None:
+    """should refuse a recorded call of a named stage without the action"""
     refused = {call.step for call in CALLS if not allowed(without(action), call)}
     assert first_call(action).step in refused
 
 
-def test_no_statement_is_to_spare() -> None:
-    """should refuse a recorded call once any statement with an evaluated action is taken away"""
+def test_every_statement_is_needed() -> None:
+    """should refuse a recorded call without any statement that has an evaluated action"""
     idle = []
     for name, document in DEPLOYER.items():
         for statement in document["Statement"]:
@@ -101,22 +101,22 @@ def test_no_statement_is_to_spare() -> None:
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_every_action_is_one_of_awss(action: str) -> None:
+def test_every_action_is_known_to_aws(action: str) -> None:
     """should be in AWS's Service Authorization Reference, and no pattern"""
     assert "*" not in action
     details(action)
 
 
 def test_only_actions_without_a_resource_are_allowed_on_all() -> None:
-    """should name resources wherever AWS can tell them apart, but for what is listed with why"""
+    """should name resources if AWS can distinguish them, except for those listed with a reason"""
     everywhere = [s for s in statements() if s["Resource"] == "*"]
-    tellable = {a for s in everywhere for a in s["Action"] if details(a)["resourceTypes"]}
-    assert tellable == set(RIGHTS["whole"])
+    distinguishable = {a for s in everywhere for a in s["Action"] if details(a)["resourceTypes"]}
+    assert distinguishable == set(RIGHTS["whole"])
     assert all("*" not in s["Resource"] for s in statements() if s["Resource"] != "*")
 
 
-def test_every_resource_is_one_of_its_actions() -> None:
-    """should give each action a resource of a type that AWS authorises it on, and each a use"""
+def test_every_resource_fits_its_actions() -> None:
+    """should give each action a resource type that AWS authorises it on, and use each resource"""
     for statement in statements():
         if statement["Resource"] == "*":
             continue
@@ -136,8 +136,8 @@ def test_every_condition_is_known_to_its_actions() -> None:
                     assert _knows(action, key), f"{action} does not know {key}"
 
 
-def test_no_right_can_make_others() -> None:
-    """should make roles with the boundary only, and pass each to its own service only"""
+def test_no_right_can_create_further_rights() -> None:
+    """should make roles only with the boundary, and pass each only to its own service"""
     powers = {"iam:CreateRole", "iam:PutRolePolicy"}
     boundary = f"arn:PARTITION:iam::ACCOUNT:policy/{policy.BOUNDARY}"
     for statement in (s for p in DEPLOYER.values() for s in p["Statement"]):
@@ -153,7 +153,7 @@ def test_no_right_can_make_others() -> None:
     assert [a for a in ACTIONS if forbidden.match(a)] == []
 
 
-def test_the_boundary_holds_what_the_labs_roles_are_given() -> None:
+def test_the_boundary_has_all_rights_of_the_labs_roles() -> None:
     """should not take from a lab what Terraform writes into its roles' policies"""
     terraform = policy.ROOT / "terraform" / "lab"
     text = "\n".join((terraform / name).read_text() for name in ("iam.tf", "end.tf"))
@@ -176,8 +176,8 @@ def test_a_filled_policy_has_no_placeholder(region: str, partition: str) -> None
         assert policy.length(document) <= policy.QUOTA
 
 
-def test_files_and_commands_for_an_account(tmp_path: Path) -> None:
-    """should write one file a policy, with the command that makes it"""
+def test_an_account_gets_files_and_commands(tmp_path: Path) -> None:
+    """should write one file a policy, with the command that creates it"""
     commands = policy.write_filled("111122223333", "us-east-1", tmp_path)
     for name, command in zip(POLICIES, commands, strict=True):
         file = tmp_path / f"{name}.json"
@@ -192,8 +192,8 @@ def test_files_and_commands_for_an_account(tmp_path: Path) -> None:
     ("account", "region", "said"),
     [("12", "us-east-1", "'12' is not allowed"), ("1" * 12, "moon", "'moon' is not an AWS region")],
 )
-def test_another_account_or_region_is_refused(account: str, region: str, said: str) -> None:
-    """should write nothing for what is no account or no region"""
+def test_an_invalid_account_or_region_is_refused(account: str, region: str, said: str) -> None:
+    """should write nothing for an invalid account or region"""
     with pytest.raises(InvalidInputError, match=said):
         fill(POLICIES, account, region)
 
@@ -210,7 +210,7 @@ def test_another_account_or_region_is_refused(account: str, region: str, said: s
 def test_a_table_that_does_not_fit_the_calls_is_refused(
     called: set[str], granted: set[str], listed: set[str], said: str
 ) -> None:
-    """should hold the policy to exactly what is called or has a source"""
+    """should limit the policy to actions that are called or have a source"""
     rights = {
         "policies": {"p": [{"sid": "S", "resources": ["s3:::b"], "actions": sorted(granted)}]},
         "boundary": {},
@@ -233,7 +233,7 @@ def test_a_policy_beyond_awss_quota_is_refused() -> None:
 
 
 def test_every_source_is_awss_own() -> None:
-    """should point to AWS's documentation for whatever could not be tried"""
+    """should point to AWS's documentation for every action that could not be tried"""
     for listed in (*RIGHTS["unevaluated"].values(), *RIGHTS["whole"].values()):
         assert listed["source"].startswith("https://docs.aws.amazon.com/")
         assert listed["why"]

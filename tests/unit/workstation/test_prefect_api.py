@@ -1,4 +1,4 @@
-"""The workstation's questions to Prefect's server, put to a server of the test's own."""
+"""The workstation's questions to Prefect's server, sent to a server of the test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from workstation.prefect_api import Api
 
 
 class Server(ThreadingHTTPServer):
-    """Gives the answers it was given, in that order; the last one again and again."""
+    """Gives its prepared answers in order; it repeats the last one."""
 
     daemon_threads = True
 
@@ -48,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
     do_POST = do_PATCH = do_GET  # noqa: N815
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return slept
 
 
-def test_a_busy_server_is_waited_out(server: Server, pauses: list[float]) -> None:
+def test_it_waits_for_a_busy_server(server: Server, pauses: list[float]) -> None:
     """should ask again while another writer is faster or the server has too much to do"""
     server.answers = [(503, None), (429, None), (503, None), (200, {"id": "d"})]
     with Api() as api:
@@ -80,10 +80,10 @@ def test_a_busy_server_is_waited_out(server: Server, pauses: list[float]) -> Non
     assert len(pauses) == 3
 
 
-def test_an_answer_that_takes_long_is_asked_for_again(
+def test_a_question_is_repeated_after_a_timeout(
     server: Server, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """should outlast a server that is too busy to answer in time"""
+    """should go on while a server is too busy to answer in time"""
     server.answers = [(200, {"id": "one"})]
     late = iter([httpx.ReadTimeout("timed out")])
     ask = httpx.Client.request
@@ -99,7 +99,7 @@ def test_an_answer_that_takes_long_is_asked_for_again(
 
 
 def test_a_changed_schedule_has_its_runs_at_once(server: Server) -> None:
-    """should not leave them to the server's next look, which may come after the first is due"""
+    """should not leave them to the server's next look, which may be after the first is due"""
     server.answers = [(200, {"id": "d"}), (204, None), (200, None)]
     with Api() as api:
         api.set_schedule("lab-rebuild/nightly-local", "s", {"active": True})
@@ -109,7 +109,7 @@ def test_a_changed_schedule_has_its_runs_at_once(server: Server) -> None:
     ]
 
 
-def test_what_a_dead_worker_had_taken_is_scheduled_again(server: Server) -> None:
+def test_runs_of_a_dead_worker_are_scheduled_again(server: Server) -> None:
     """should be there for the next worker, at once"""
     server.answers = [(201, {"status": "ACCEPT"})]
     with Api() as api:
@@ -122,16 +122,16 @@ def test_what_a_dead_worker_had_taken_is_scheduled_again(server: Server) -> None
     assert at <= datetime.now(UTC)
 
 
-def test_a_server_that_stays_busy_is_given_up(server: Server, pauses: list[float]) -> None:
-    """should end after a minute, and say what was waited for"""
+def test_it_gives_up_a_server_that_stays_busy(server: Server, pauses: list[float]) -> None:
+    """should end after a minute, and say what it waited for"""
     server.answers = [(503, None)]
     with Api() as api, pytest.raises(DeadlineError, match="Prefect server's answer"):
         api.deployment("x/y")
     assert sum(pauses) == pytest.approx(prefect_api.BUSY_SECONDS)
 
 
-def test_what_is_not_there_is_none(server: Server) -> None:
-    """should be None for the asker to judge, and an error where a run must be there"""
+def test_a_missing_object_is_none(server: Server) -> None:
+    """should be None for the caller to judge, and an error if a run must exist"""
     server.answers = [(404, {"detail": "no"})]
     with Api() as api:
         assert api.deployment("x/y") is None
@@ -146,21 +146,21 @@ def test_what_is_not_there_is_none(server: Server) -> None:
 
 @pytest.mark.parametrize("status", [409, 422])
 def test_a_refusal_has_the_servers_words(server: Server, status: int) -> None:
-    """should tell what Prefect says of the parameters"""
+    """should give Prefect's message about the parameters"""
     server.answers = [(200, {"id": "d"}), (status, {"detail": "ttl: too long"})]
     with Api() as api, pytest.raises(InvalidInputError, match="ttl: too long"):
         api.start_run("lab-up/local", {}, [])
 
 
-def test_a_broken_server_is_told(server: Server) -> None:
+def test_a_broken_server_is_an_error(server: Server) -> None:
     """should be worth another try, and name the question"""
     server.answers = [(500, None)]
     with Api() as api, pytest.raises(TransientError, match="500 to /flow_runs/r1"):
         api.run("r1")
 
 
-def test_no_server_is_told(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
-    """should be an error of ours, with what to do"""
+def test_a_missing_server_is_an_error(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+    """should be an error of the project's, with what to do"""
     server.shutdown()
     server.server_close()
     with Api() as api, pytest.raises(TransientError, match="does not answer") as caught:
@@ -168,8 +168,8 @@ def test_no_server_is_told(monkeypatch: pytest.MonkeyPatch, server: Server) -> N
     assert "make demo" in caught.value.hint
 
 
-def test_runs_whose_process_has_gone_are_ended(server: Server) -> None:
-    """should tell the server, or it would hold them, and us, for ever; those that run go on"""
+def test_runs_without_a_process_are_ended(server: Server) -> None:
+    """should end them on the server, or they would stay forever; running ones go on"""
     here = "0f0e0d0c-1111-2222-3333-444455556666"
     runs = [
         {"id": "gone-1", "name": "up", "deployment_id": "d", "state_type": "RUNNING"},
@@ -178,20 +178,20 @@ def test_runs_whose_process_has_gone_are_ended(server: Server) -> None:
         {"id": here, "name": "watch", "deployment_id": "d", "state_type": "RUNNING"},
     ]
     server.answers = [(200, runs), (200, {}), (200, {})]
-    told: list[str] = []
+    logged: list[str] = []
     with subprocess.Popen(["sleep", "60"], env={"PREFECT__FLOW_RUN_ID": here}) as alive:
-        prefect._end_dead_runs(told.append)
+        prefect._end_dead_runs(logged.append)
         alive.kill()
     ended = [(path, body["state"]["type"]) for _, path, body in server.asked[1:]]
     assert ended == [
         ("/api/flow_runs/gone-1/set_state", "CRASHED"),
         ("/api/flow_runs/gone-2/set_state", "CANCELLED"),
     ]
-    assert len(told) == 2
+    assert len(logged) == 2
 
 
 def test_a_run_says_why_it_ended() -> None:
-    """should be the state's message where there is one"""
+    """should be the state's message if there is one"""
     assert prefect_api.why({"state_name": "Failed", "state": {"message": "no lab"}}) == "no lab"
     assert prefect_api.why({"state_name": "Failed", "state": {"message": None}}) == "Failed"
     assert prefect_api.why({"state_name": "Late", "state": None}) == "Late"

@@ -1,4 +1,4 @@
-"""The tables of inputs and outputs say what the Terraform roots say."""
+"""The tables of inputs and outputs match the Terraform roots."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ variable "pem" {
 """
 
 
-def test_the_readme_has_the_present_tables() -> None:
+def test_the_readme_has_the_current_tables() -> None:
     """should be what `make tables` writes; run it after a change of variables.tf or outputs.tf"""
     text = README.read_text()
     assert text == with_tables(text)
 
 
 @pytest.mark.parametrize("root", ROOTS)
-def test_no_input_or_output_is_missed(root: str) -> None:
+def test_no_input_or_output_is_missing(root: str) -> None:
     """should read each variable and output that Terraform reads, with a type and a description"""
     for file, kind in (("variables.tf", "variable"), ("outputs.tf", "output")):
         text = (README.parent / root / file).read_text()
@@ -69,7 +69,7 @@ def test_no_input_or_output_is_missed(root: str) -> None:
 
 
 def test_attributes_are_read_in_one_line() -> None:
-    """should join what is broken into lines, and pass over blocks within a block"""
+    """should join lines of a broken attribute, and skip blocks within a block"""
     models, pem = read_blocks(TEXT)
     assert models.kind == "variable"
     assert models.attributes == {
@@ -82,14 +82,14 @@ def test_attributes_are_read_in_one_line() -> None:
 
 
 def test_rows_are_safe_in_markdown() -> None:
-    """should escape what would be HTML or another column, and say what is kept out of the state"""
+    """should escape HTML and column marks, and name the values that are kept out of the state"""
     models, pem = read_blocks(TEXT)
     assert input_row(models).endswith('| required | Each \\<model> by "alias", or a \\| b. |')
     assert input_row(pem).startswith("| `pem` | `string`, sensitive, ephemeral | `[")
 
 
 def test_a_readme_without_markers_is_refused() -> None:
-    """should say which marker is missing"""
+    """should name the missing marker"""
     with pytest.raises(ValueError, match="lacks <!-- tables: "):
         with_tables("# Terraform\n")
     with pytest.raises(ValueError, match=re.escape(END)):

@@ -1,4 +1,4 @@
-"""A command line that is refused touches nothing, says why once, and exits 2."""
+"""A refused command line changes nothing, says why once, and exits 2."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _nothing_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--target", "mars"], "unknown target 'mars'; allowed: aws, local"),
         (["--target", ""], "unknown target ''"),
@@ -39,32 +39,32 @@ def _nothing_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--on-retired", "ignore"], "on_retired: Input should be 'fail', 'substitute' or 'skip'"),
     ],
 )
-def test_a_refused_value_is_told_and_exits_2(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+def test_a_refused_value_is_reported_and_exits_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     """should print one error that names the value, on stderr, and start nothing"""
     assert up.main(arguments) == 2
     out, err = capsys.readouterr()
-    assert told in err
+    assert message in err
     assert err.count("✗") == 1
     assert "What to do: " in err
     assert "Traceback" not in err
     assert out == ""
 
 
-def test_a_broken_variable_is_told_and_exits_2(
+def test_a_broken_variable_is_reported_and_exits_2(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """should refuse a malformed LAB_ variable the same way"""
+    """should refuse a malformed LAB_ variable in the same way"""
     monkeypatch.setenv("LAB_REGION", "nowhere")
     assert up.main([]) == 2
     assert "LAB_REGION" in capsys.readouterr().err
 
 
-def test_another_system_than_linux_is_told(
+def test_another_system_than_linux_is_refused(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """should say at once where this runs"""
+    """should say at once on which system this runs"""
     monkeypatch.setattr(setup.platform, "system", lambda: "Darwin")
     assert up.main([]) == 2
     assert "Linux only, not on Darwin" in capsys.readouterr().err
@@ -72,14 +72,14 @@ def test_another_system_than_linux_is_told(
 
 @pytest.mark.parametrize("arguments", [["--lap", "demo"], ["demo"], ["--lab"]])
 def test_an_unknown_option_exits_2(arguments: list[str]) -> None:
-    """should not pass over what it does not know"""
+    """should not ignore an unknown option"""
     with pytest.raises(SystemExit) as caught:
         up.main(arguments)
     assert caught.value.code == 2
 
 
 def test_a_good_command_line_becomes_a_spec(monkeypatch: pytest.MonkeyPatch) -> None:
-    """should hand over exactly what was asked for, and return what came of it"""
+    """should pass on exactly the given values, and return the result"""
     begun: list[tuple[LabSpec, str]] = []
 
     def bring_up(spec: LabSpec, target: str, _: object) -> int:
