@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The main job in one command: set everything up, bring a lab up, ask every model.
 
-Needs Python 3.11 and Terraform on a Linux machine; makes its own environment first.
+Needs Python 3.11, 3.12 or 3.13 and Terraform on a Linux machine; makes its own environment first.
 """
 
 import os

@@ -24,7 +24,7 @@ def check_platform() -> None:
     if platform.system() != "Linux":
         raise PermanentError(
             f"this runs on Linux only, not on {platform.system()}",
-            "Use a Linux machine or virtual machine with Python 3.11 and Terraform.",
+            "Use a Linux machine or virtual machine with Python 3.11 to 3.13 and Terraform.",
         )
 
 
