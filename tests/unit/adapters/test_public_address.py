@@ -197,4 +197,4 @@ def test_an_answer_that_is_no_text_is_unusable() -> None:
             transport=httpx.MockTransport(lambda _: httpx.Response(200, content=b"\xff\xfe8")),
             log=said.append,
         )
-    assert "no text" in said[0]
+    assert "not text" in said[0]
