@@ -5,16 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lab.endpoint import Endpoint
 from lab.record import LabRecord
 from lab.report.cost import CostReport
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
