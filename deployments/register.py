@@ -76,7 +76,7 @@ def restore_schedules(before: set[tuple[UUID, str | None]]) -> None:
 
 
 def remove_former_automations(client: SyncPrefectClient) -> None:
-    """Remove what 0.1.0 made in place of the triggers: Prefect replaces only what it owns itself.
+    """Remove what 0.1.0 made instead of the triggers: Prefect replaces only what it owns itself.
 
     ``prefect deploy`` makes the triggers of the same names afterwards.
     """

@@ -16,7 +16,7 @@ from tasks.teardown import check_nothing_left, destroy_lab, purge_foundation, re
 @flow(name="lab-down", flow_run_name="down {lab}", persist_result=False)
 def lab_down(
     lab: LabName,
-    reason: Annotated[Reason, described("A reason other than `asked` must still hold.")] = (
+    reason: Annotated[Reason, described("Why: a reason other than `asked` must still hold.")] = (
         Reason.ASKED
     ),
     of_run: Annotated[str | None, described("The run of the up that failed.")] = None,

@@ -77,8 +77,8 @@ def check_nothing_left(lab: str, site: Site, *, to_return: bool = False) -> None
     """Publish what was looked at. Raises TeardownIncompleteError with what still exists.
 
     Removes what was not in Terraform's state. The lab is forgotten only when nothing is left: its
-    record, its state, its scheduled ends. With ``to_return``, what this machine has of the lab
-    stays: the image's bill of materials, and what Terraform has initialised.
+    record, its state, its scheduled ends. With ``to_return``, this machine's files of the lab stay:
+    the image's bill of materials, and what Terraform has initialised.
     """
     log, settings = run_log(), site.settings
     sweeper = Sweeper(site.cloud)

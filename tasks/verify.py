@@ -77,7 +77,7 @@ def _ask(questions: dict[CheckName, Judged]) -> list[Check]:
 
 
 def _questions(lab: str, site: Site) -> dict[CheckName, Judged]:
-    """The questions, by the name of their check; what several of them need is read first."""
+    """The questions, by the name of their check; facts that several of them need are read first."""
     cloud, place = site.cloud, site.place
     record = require_record(lab, site)
     name = names.resource_name(lab)

@@ -20,4 +20,4 @@ class ExitCode(IntEnum):
     OK = 0, "Success: the lab is up and every model and check is good, or nothing is left."
     FAILED = 1, "The run failed. Its report and the last lines on the terminal say at which stage."
     REFUSED = 2, "A value, or this machine, was refused before anything was touched."
-    INTERRUPTED = 130, "Ctrl-C. What exists of a lab stays until its end."
+    INTERRUPTED = 130, "Ctrl-C. The parts of a lab that exist stay until its end."

@@ -1,6 +1,6 @@
 """Makes everything that this machine needs before ``lab-up`` can run, in as few steps as possible.
 
-What was started here is stopped by :func:`take_down`; what was there before is left alone.
+:func:`take_down` stops what was started here, and leaves alone what was there before.
 """
 
 from __future__ import annotations

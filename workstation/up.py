@@ -114,8 +114,8 @@ def _cancel(api: prefect_api.Api, run_id: str, lab: str, console: Console) -> No
         if run["state_type"] == "CANCELLED":
             break
     console.print(
-        f"Cancelled. What exists of lab {lab} stays until its end; run the same command to go on, "
-        "or `make down` to remove it."
+        f"Cancelled. The parts of lab {lab} that exist stay until its end; run the same command to "
+        "go on, or `make down` to remove them."
     )
 
 
