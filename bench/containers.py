@@ -1,7 +1,7 @@
 """One gateway in one container, within the limits that a Fargate task of its size would have.
 
-The limits are Docker's own, because the local cloud applies none. What differs between the lab's
-image and the reference's is in :func:`ours` and :func:`seed`, and nowhere else.
+The limits are Docker's own, because the local cloud applies none. All differences between the lab's
+image and the reference's are in :func:`ours` and :func:`seed`.
 """
 
 from __future__ import annotations

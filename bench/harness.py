@@ -2,7 +2,7 @@
 
 Knows nothing of labs. A row is one line of the results. A series measures one or several rows that
 come out of the same work: each side of it is a function that yields a row's name and a figure as
-soon as it has one. What was yielded before a failure counts.
+soon as it has one. Figures that were yielded before a failure count.
 """
 
 from __future__ import annotations
