@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -36,6 +36,8 @@ from tests.stack import Ended, Stack
 from workstation import prefect, prefect_api
 from workstation.targets import state_home
 
+NIGHTLY = "lab-rebuild/nightly-local"
+WITHOUT_WORKER, WITHOUT_SERVER = "noworker", "noserver"
 SOON = "1m"
 #: From a lab's end to nothing left: the worker's poll, the run's start, Terraform's destroy.
 DESTROYED = 240.0
@@ -159,32 +161,42 @@ def test_a_notice_comes_before_the_end(live: SharedLab, receiver: Receiver) -> N
     wait_until(lambda: events("lab.ends-soon", LAB), 30, "the event of the notice")
 
 
-def test_the_end_destroys_the_lab_by_itself(live: SharedLab) -> None:
+@pytest.fixture(scope="module")
+def two_more(stack: Stack) -> Iterator[list[Future[Ended]]]:
+    """Two labs that come up while a test waits for something else."""
+    with ThreadPoolExecutor(2) as pool:
+        yield [pool.submit(stack.up, lab) for lab in (WITHOUT_WORKER, WITHOUT_SERVER)]
+
+
+def test_the_end_destroys_the_lab_by_itself(
+    live: SharedLab, request: pytest.FixtureRequest
+) -> None:
     """should leave nothing of the lab soon after its end, though nobody does anything."""
     assert live.run("lab-extend", ends_in=SOON).code == 0
+    request.getfixturevalue("two_more")
     wait_until(lambda: gone(live.stack, LAB), 60 + DESTROYED, "the lab's end")
     live.is_gone()
 
 
-def test_the_end_comes_late_when_worker_or_server_were_down(stack: Stack) -> None:
+def test_the_end_comes_late_when_worker_or_server_were_down(
+    stack: Stack, two_more: list[Future[Ended]]
+) -> None:
     """should destroy both labs once Prefect is back: one ended without worker, one without all."""
-    without_worker, without_server = "noworker", "noserver"
-    with ThreadPoolExecutor(2) as pool:
-        ups = list(pool.map(stack.up, [without_worker, without_server]))
+    ups = [up.result() for up in two_more]
     assert [up.code for up in ups] == [0, 0], ups
-    assert extend(stack, without_worker, SOON).code == 0
-    assert extend(stack, without_server, "100s").code == 0
+    assert extend(stack, WITHOUT_WORKER, SOON).code == 0
+    assert extend(stack, WITHOUT_SERVER, "100s").code == 0
     prefect.stop_worker(quiet)
     try:
-        wait_past_end(stack, without_worker)
+        wait_past_end(stack, WITHOUT_WORKER)
         prefect.stop_server(quiet)
-        wait_past_end(stack, without_server)
-        assert not gone(stack, without_worker)
-        assert not gone(stack, without_server)
+        wait_past_end(stack, WITHOUT_SERVER)
+        assert not gone(stack, WITHOUT_WORKER)
+        assert not gone(stack, WITHOUT_SERVER)
     finally:
         prefect.start_server(quiet)
         prefect.start_worker(quiet)
-    for lab in (without_worker, without_server):
+    for lab in (WITHOUT_WORKER, WITHOUT_SERVER):
         wait_until(lambda lab=lab: gone(stack, lab), DESTROYED, f"the late end of {lab}")
 
 
@@ -227,6 +239,26 @@ def test_the_reaper_takes_what_belongs_to_no_lab_and_a_dry_run_takes_nothing(sta
     ec2.delete_vpc(VpcId=foreign)
 
 
+@pytest.fixture(scope="module")
+def nightly(stack: Stack) -> Iterator[None]:
+    """The nightly lab's schedule switched on and moved near: it fires while tests wait."""
+    stack.made.add("nightly")
+    with prefect_api.Api() as api:
+        (schedule,) = api.schedules(NIGHTLY)
+        assert schedule["active"] is False
+        assert schedule["schedule"]["timezone"]
+        at = datetime.now(UTC) + timedelta(minutes=1, seconds=10)
+        near = {"cron": f"{at.minute} {at.hour} * * *", "timezone": "UTC"}
+        api.set_schedule(NIGHTLY, schedule["id"], {"active": True, "schedule": near})
+        try:
+            yield
+        finally:
+            api.set_schedule(
+                NIGHTLY, schedule["id"], {"active": False, "schedule": schedule["schedule"]}
+            )
+
+
+@pytest.mark.usefixtures("nightly")
 def test_a_crashed_up_is_destroyed_where_that_was_asked_for(stack: Stack) -> None:
     """should bring lab-down by automation, once the dead run's hold has ended."""
     lab = "crashed"
@@ -266,23 +298,10 @@ def test_ten_ups_at_once_make_one_lab(stack: Stack) -> None:
     assert stack.down(lab).code == 0
 
 
+@pytest.mark.usefixtures("nightly")
 def test_the_nightly_lab_is_there_in_the_morning(stack: Stack) -> None:
     """should rebuild the nightly lab when its schedule, moved near, fires."""
-    name = "lab-rebuild/nightly-local"
-    stack.made.add("nightly")
-    at = datetime.now(UTC) + timedelta(minutes=1, seconds=10)
-    with prefect_api.Api() as api:
-        (schedule,) = api.schedules(name)
-        assert schedule["active"] is False
-        assert schedule["schedule"]["timezone"]
-        near = {"cron": f"{at.minute} {at.hour} * * *", "timezone": "UTC"}
-        api.set_schedule(name, schedule["id"], {"active": True, "schedule": near})
-        try:
-            wait_until(lambda: report_of("nightly") is not None, 400, "the nightly lab's report")
-        finally:
-            api.set_schedule(
-                name, schedule["id"], {"active": False, "schedule": schedule["schedule"]}
-            )
+    wait_until(lambda: report_of("nightly") is not None, 400, "the nightly lab's report")
     report = stack.report("nightly")
     assert report.passed, report.error
     assert stack.down("nightly").code == 0

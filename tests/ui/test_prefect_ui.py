@@ -232,7 +232,7 @@ def test_cancelling_an_up_from_its_page(ui: PrefectUi, stack: Stack) -> None:
     """should end Terraform gracefully, free the lab, and keep the lab's end."""
     lock = f"{names.lab_state_key(CANCELLED)}.tflock"
     run = start(ui, stack, CANCELLED)
-    wait_until(lambda: read_object(stack, lock), 120, "Terraform at work")
+    wait_until(lambda: read_object(stack, lock), 120, "Terraform at work", every=0.2)
     assert held_by(stack) == run
     ui.page.get_by_role("main").get_by_role("button", name="Open menu").first.click()
     ui.page.get_by_role("menuitem", name="Cancel", exact=True).click()
