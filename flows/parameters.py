@@ -37,7 +37,8 @@ def takes_lab_spec(story: Callable[[LabSpec], None]) -> Callable[..., None]:
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     schema = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     # Prefect sets its own title and description for each parameter; these override them.
-    shown = {"title": field.title or name, "description": field.description or "", **schema}
+    title = field.title or name.replace("_", " ").capitalize()
+    shown = {"title": title, "description": field.description or "", **schema}
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,

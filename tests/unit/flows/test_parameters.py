@@ -46,6 +46,11 @@ def kinds(field: dict[str, Any], definitions: dict[str, Any]) -> set[str]:
     return {field["type"]}
 
 
+def title_of(field: dict[str, Any], definitions: dict[str, Any]) -> str:
+    """What the form calls ``field``: its own title, or that of the type that it refers to."""
+    return field.get("title") or definitions[field["$ref"].rpartition("/")[2]]["title"]
+
+
 @FLOWS
 def test_the_form_has_a_field_for_each_field_of_a_spec(flow: Flow[..., Any]) -> None:
     """should have them in order, with title and description, and no nested group"""
@@ -56,7 +61,8 @@ def test_the_form_has_a_field_for_each_field_of_a_spec(flow: Flow[..., Any]) -> 
         wanted = LabSpec.model_fields[name]
         assert wanted.description
         assert field["description"] == wanted.description
-        assert field["title"] == (wanted.title or name)
+        title = wanted.title or name.replace("_", " ").capitalize()
+        assert title_of(field, schema["definitions"]) == title
         assert "object" not in kinds(field, schema["definitions"])
     assert schema["required"] == ["lab"]
 
