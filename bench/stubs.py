@@ -18,6 +18,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from ipaddress import ip_network
 from typing import Any
 
 import docker
@@ -65,8 +66,10 @@ def stub(*, delay: float, host: str = "127.0.0.1", pem: str = "") -> Iterator[st
 
 def host_seen_by_containers(client: docker.DockerClient) -> str:
     """This machine's address on the engine's own bridge."""
-    pools = client.networks.get("bridge").attrs["IPAM"]["Config"]
-    return str(pools[0]["Gateway"])
+    pool = client.networks.get("bridge").attrs["IPAM"]["Config"][0]
+    # Docker 20.10 names no gateway until the first restart after it has made the bridge. It is the
+    # first address.
+    return str(pool.get("Gateway") or next(ip_network(pool["Subnet"]).hosts()))
 
 
 class Stub:
