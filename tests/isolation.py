@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +31,8 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fail the test for each connection or name look-up, except to this machine's loopback.
 
-    The attempt is also kept, because the tested code may catch the exception.
+    The attempt is also kept, because the tested code may catch the exception. Sockets among the
+    temporary files are allowed: through one, `multiprocessing` speaks to its own processes.
     """
     attempts: list[str] = []
 
@@ -41,6 +44,8 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         real = getattr(socket.socket, name)
 
         def connect(self: socket.socket, address: Any) -> Any:
+            if isinstance(address, str) and Path(address).is_relative_to(tempfile.gettempdir()):
+                return real(self, address)
             remote = not isinstance(address, tuple) or not str(address[0]).startswith(_LOOPBACK)
             if remote or address[1] in _SERVERS:
                 refuse(address)
