@@ -82,7 +82,7 @@ test-python-%: venv
 	if [ -z "$$python" ]; then echo "==> Python $*: not on this machine, not tested"; exit 0; fi; \
 	$(MAKE) --no-print-directory .venv-pythons/$*/.installed; \
 	echo "==> Python $*: $$(.venv-pythons/$*/bin/python --version)"; \
-	.venv-pythons/$*/bin/python -m pytest -q tests/unit
+	.venv-pythons/$*/bin/python -m pytest -q tests/unit tests/flows
 
 .venv-pythons/%/.installed: requirements.lock
 	@echo "==> Environment: $(@D) from requirements.lock"
