@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -14,63 +12,7 @@ from prefect.server.database.configurations import AioSqliteConfiguration
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from lab.settings import ROOT
 from runner.server import WritersInTurn
-
-#: A statement becomes garbage while its connection waits, in a thread, for the database. This
-#: thread holds the database until it has allocated so much that Python's collection starts.
-HOLDER = """
-import sqlite3, sys, threading
-
-holder = sqlite3.connect(sys.argv[1], isolation_level=None)
-holder.execute("pragma journal_mode = wal")
-waiting = sqlite3.connect(sys.argv[1], isolation_level=None, check_same_thread=False)
-waiting.execute("pragma busy_timeout = 4000")
-
-class Garbage:
-    pass
-
-garbage = Garbage()
-garbage.itself, garbage.statement = garbage, waiting.execute("select 1")
-holder.execute("begin immediate")
-
-def wait():
-    try:
-        waiting.execute("begin immediate")
-    except sqlite3.OperationalError as error:
-        print(error)
-    else:
-        print("the database came free")
-
-thread = threading.Thread(target=wait)
-thread.start()
-CLOCK_NANOSLEEP = {"230", "115"}  # on x86-64 and on arm64
-while open(f"/proc/self/task/{thread.native_id}/syscall").read().split()[0] not in CLOCK_NANOSLEEP:
-    pass
-del garbage
-kept = [[] for _ in range(500_000)]
-holder.execute("commit")
-thread.join()
-"""
-APART = "from runner.server import collect_apart\ncollect_apart()\n"
-
-
-def run_code(code: str, database: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(database)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    return done.stdout.strip()
-
-
-def test_a_holder_of_the_database_does_not_wait_for_others(tmp_path: Path) -> None:
-    """should let the holder go on to its commit, which Python's own collection does not."""
-    assert run_code(HOLDER, tmp_path / "one") == "database is locked"
-    assert run_code(APART + HOLDER, tmp_path / "two") == "the database came free"
 
 
 async def read_then_write(config: AioSqliteConfiguration, database: Path) -> bool:
